@@ -43,10 +43,13 @@ class Quantization:
     """real = scale * (q - zero_point); one scale, or one per index of axis 0.
 
     Scales are kept as the float32 values of the source model (exactly representable).
+    `was_uint8` marks int8 activations of a uint8 model (q and zero point less 128): lowering
+    then follows TFLite's uint8 kernels where those round differently.
     """
 
     scale: tuple[float, ...]
     zero_point: int
+    was_uint8: bool = False
 
     def __post_init__(self) -> None:
         if not self.scale or not all(math.isfinite(s) and s > 0 for s in self.scale):
@@ -289,9 +292,14 @@ class Unary:
 @dataclass(frozen=True)
 class Quantize:
     """input -> the output's dtype and quantization: float32 -> int8 | uint8,
-    int8 | uint8 -> float32, int8 -> int8 (requantize), uint8 <-> int8 (same scale)."""
+    int8 | uint8 -> float32, int8 -> int8 (requantize), uint8 <-> int8 (same scale).
+
+    `via_float32` (int8 -> int8 only) rounds as the rescaling inside TFLite's uint8
+    CONCATENATION does; when lowered it is one more table.
+    """
 
     name: ClassVar[str] = "quantize"
+    via_float32: bool = False
 
 
 Attributes = (
