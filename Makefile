@@ -63,7 +63,7 @@ static: setup ## The part of `check` that runs no test.
 
 .PHONY: coverage
 coverage: setup ## Run the tests with line coverage of Python and C; under 90 % is a failure.
-	$(BIN)/python tools/coverage.py --minimum 90 -- -n $(JOBS) --dist worksteal
+	$(BIN)/python tools/cover.py --minimum 90 -- -n $(JOBS) --dist worksteal
 
 .PHONY: format
 format: setup ## Rewrite Python and C sources in the project's format.
