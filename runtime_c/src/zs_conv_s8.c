@@ -1,0 +1,31 @@
+/* zs_conv_s8.c - int8 convolution, portable. SPDX-License-Identifier: Apache-2.0 */
+#include "zs_conv.h"
+#include "zs_math.h"
+
+#if ZS_OP_CONV && ZS_INT8_KERNELS
+
+typedef int8_t element_t;
+typedef int16_t weight_t;
+typedef uint32_t sum_t; /* wraps at 32 bits by contract */
+
+static inline sum_t multiply_add(sum_t sum, weight_t weight, int32_t x)
+{
+    return sum + (sum_t)(weight * x);
+}
+
+static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t sum)
+{
+    return zs_output_stage_s8(stage, channel,
+                              sum + (uint32_t)zs_output_stage_bias_s8(stage, channel));
+}
+
+/* Inner pixels multiply raw activations: what their zero point adds is taken off in advance. */
+static inline sum_t row_start(const struct zs_conv *p, sum_t weight_sum)
+{
+    return 0u - weight_sum * (sum_t)p->in.zero_point;
+}
+
+#define ZS_CONV_FUNCTION zs_conv_s8
+#include "zs_conv_kernel.h"
+
+#endif

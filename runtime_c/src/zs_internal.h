@@ -1,0 +1,139 @@
+/*
+ * zs_internal.h - what the runtime's files share.
+ *
+ * An op is one function, zs_op_<name>(ctx, body), used for two things: with
+ * ctx->arena == NULL it checks its record end to end (zs_model_init), else it
+ * computes (zs_run) and relies on that check. Both read the record through the
+ * same parse function.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ZS_INTERNAL_H
+#define ZS_INTERNAL_H
+
+#include "zs.h"
+
+#include "zs_config.h"
+#include "zs_reader.h"
+
+/* Limits of FORMAT.md. */
+#define ZS_MAX_ARENA (1u << 26)
+#define ZS_MAX_WORK (1u << 30)
+#define ZS_MAX_WINDOW (1u << 22) /* elements averaged into one: their int8 sum fits int32 */
+#define ZS_MAX_DIM 65535u
+
+enum zs_op_code {
+    ZS_CODE_CONV            = 1,
+    ZS_CODE_FULLY_CONNECTED = 2,
+    ZS_CODE_BINARY          = 3,
+    ZS_CODE_POOL            = 4,
+    ZS_CODE_MEAN            = 5,
+    ZS_CODE_PAD             = 6,
+    ZS_CODE_CONCAT          = 7,
+    ZS_CODE_SOFTMAX         = 8,
+    ZS_CODE_TABLE           = 9,
+    ZS_CODE_UNARY           = 10,
+    ZS_CODE_CONVERT         = 11,
+    ZS_CODE_TRANSPOSE       = 12,
+};
+
+struct zs_ctx {
+    const struct zs_model *model;
+    uint8_t               *arena; /* NULL while checking */
+    uint32_t               macs;  /* executed by the current op */
+};
+
+/* A row of the tensor table. */
+struct zs_tensor {
+    uint32_t      location; /* in the arena, or in data for a constant */
+    uint32_t      count;    /* elements */
+    uint32_t      size;     /* bytes */
+    int32_t       zero_point;
+    enum zs_dtype dtype;
+    unsigned      rank;
+    uint32_t      dims[ZS_MAX_RANK]; /* 1 past the rank */
+    bool          constant;
+};
+
+/* Limits and scaling of an op's results; int8 and float32 fields by the output's dtype. */
+struct zs_output_stage {
+    const uint8_t *bias;        /* bias_width bytes per channel */
+    const uint8_t *multipliers; /* i32 each */
+    const uint8_t *shifts;      /* i8 each */
+    unsigned       bias_width;  /* 0: no bias */
+    bool           per_channel;
+    int32_t        zero_point;
+    int32_t        low, high;
+    float          low_f32, high_f32;
+};
+
+/* Read tensor `index`, which must exist. */
+void zs_tensor_get(const struct zs_model *model, unsigned index, struct zs_tensor *tensor);
+
+/* Read a tensor index from an op's body and that tensor. */
+void zs_tensor_read(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_tensor *tensor);
+
+/* Read-only data of an activation or constant. Constants may be unaligned. */
+const void *zs_tensor_input(const struct zs_ctx *ctx, const struct zs_tensor *tensor);
+void *zs_tensor_output(const struct zs_ctx *ctx, const struct zs_tensor *tensor);
+
+/* Whether two places in the arena overlap; constants overlap nothing. */
+bool zs_tensor_overlaps(const struct zs_tensor *tensor, uint32_t location, uint32_t size);
+
+/* Checks shared by ops of one input: activations, dtypes int8 or float32, no overlap. */
+bool zs_check_unary(const struct zs_tensor *in, const struct zs_tensor *out, bool in_place);
+
+/* Whether `size` bytes of scratch lie in the arena, aligned, apart from in and out. */
+bool zs_check_scratch(const struct zs_ctx *ctx, uint32_t location, uint64_t size,
+                      const struct zs_tensor *in, const struct zs_tensor *out);
+
+/* Whether this build has the kernels for the dtype. */
+bool zs_has_kernels(enum zs_dtype dtype);
+
+/*
+ * `size` bytes at data offset `offset`, or NULL (and a failed reader) if they
+ * do not lie inside data.
+ */
+const uint8_t *zs_data(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t offset,
+                       uint32_t size);
+
+/* svar low and high; fails unless -128 <= low <= high <= 127. */
+void zs_read_range_s8(struct zs_reader *r, int32_t *low, int32_t *high);
+
+/* f32 low and high; fails unless low <= high. */
+void zs_read_range_f32(struct zs_reader *r, float *low, float *high);
+
+/* A finite f32. */
+float zs_read_finite(struct zs_reader *r);
+
+/* svar multiplier (>= 0) and shift (-31 to 30). */
+void zs_read_scale(struct zs_reader *r, int32_t *multiplier, int32_t *shift);
+
+/* Bias and requantisation records for `channels` outputs. */
+void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
+                          const struct zs_tensor *out, uint32_t channels,
+                          struct zs_output_stage *stage);
+enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels);
+int32_t zs_output_stage_bias_s8(const struct zs_output_stage *stage, uint32_t channel);
+float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel);
+
+/* acc, bias included, to int8. */
+int8_t zs_output_stage_s8(const struct zs_output_stage *stage, uint32_t channel, uint32_t acc);
+
+enum zs_status zs_op_conv(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_fully_connected(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_binary(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_pool(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_mean(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_pad(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_concat(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_softmax(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_table(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_unary(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_convert(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_transpose(struct zs_ctx *ctx, struct zs_reader *r);
+
+/* Check or run (see the top of this file) all ops. */
+enum zs_status zs_walk(struct zs_ctx *ctx, const struct zs_hook *hook);
+
+#endif

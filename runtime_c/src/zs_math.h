@@ -1,0 +1,85 @@
+/*
+ * zs_math.h - fixed-point and float arithmetic, bit-exact by contract.
+ *
+ * Integer functions are TensorFlow Lite's (double rounding); sums wrap at 32
+ * bits, hence the unsigned types. Right shifts of negative numbers must be
+ * arithmetic, which every compiler for the supported cores guarantees.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ZS_MATH_H
+#define ZS_MATH_H
+
+#include <stdint.h>
+
+/* a * b / 2^31, rounded to nearest, saturating. */
+static inline int32_t zs_high_mul(int32_t a, int32_t b)
+{
+    if (a == INT32_MIN && b == INT32_MIN) {
+        return INT32_MAX;
+    }
+    const int64_t product = (int64_t)a * b;
+    const int64_t nudge = product >= 0 ? (int64_t)1 << 30 : 1 - ((int64_t)1 << 30);
+    return (int32_t)((product + nudge) / ((int64_t)1 << 31));
+}
+
+/* x / 2^exponent, rounded to nearest, halves away from 0; exponent 0 to 31. */
+static inline int32_t zs_round_shift(int32_t x, int32_t exponent)
+{
+    const int32_t mask = (int32_t)((1u << exponent) - 1u);
+    const int32_t remainder = x & mask;
+    const int32_t threshold = (mask >> 1) + (x < 0);
+    return (x >> exponent) + (remainder > threshold);
+}
+
+/* Times 2^exponent, wrapping at 32 bits. */
+static inline int32_t zs_shift_left(int32_t x, int32_t exponent)
+{
+    return (int32_t)((uint32_t)x << exponent);
+}
+
+/* FORMAT.md: mbqm. */
+static inline int32_t zs_scale(int32_t x, int32_t multiplier, int32_t shift)
+{
+    const int32_t left = shift > 0 ? shift : 0;
+    const int32_t right = shift > 0 ? 0 : -shift;
+    return zs_round_shift(zs_high_mul(zs_shift_left(x, left), multiplier), right);
+}
+
+/* sum / count, rounded to nearest, halves away from 0. */
+static inline int32_t zs_round_divide(int32_t sum, int32_t count)
+{
+    return sum > 0 ? (sum + count / 2) / count : (sum - count / 2) / count;
+}
+
+static inline int32_t zs_clamp(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+static inline int8_t zs_clamp_s8(int32_t x, int32_t low, int32_t high)
+{
+    return (int8_t)zs_clamp(x, low, high);
+}
+
+/* a + b without undefined overflow. */
+static inline int32_t zs_wrap_add(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
+static inline float zs_clamp_f32(float x, float low, float high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* x rounded to the nearest integer, halves away from 0, clamped; NaN gives 0. */
+int32_t zs_round_f32(float x, int32_t low, int32_t high);
+
+float zs_exp_f32(float x);
+float zs_tanh_f32(float x);
+
+/* 1 / (1 + exp(-x)) */
+float zs_sigmoid_f32(float x);
+
+#endif

@@ -1,0 +1,71 @@
+/* zs_op_transpose.c - permuting axes. SPDX-License-Identifier: Apache-2.0 */
+#include "zs_internal.h"
+
+#if ZS_OP_TRANSPOSE
+
+struct transpose {
+    struct zs_tensor in, out;
+    uint32_t         stride[ZS_MAX_RANK]; /* in the input, of the output's axes */
+};
+
+static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct transpose *p)
+{
+    uint32_t strides[ZS_MAX_RANK];
+    unsigned seen = 0;
+    zs_tensor_read(ctx, r, &p->in);
+    zs_tensor_read(ctx, r, &p->out);
+    uint32_t stride = 1;
+    for (unsigned i = ZS_MAX_RANK; i-- > 0;) {
+        strides[i] = stride;
+        stride *= p->in.dims[i];
+    }
+    for (unsigned i = 0; i < ZS_MAX_RANK; i++) {
+        const unsigned axis = i < p->in.rank ? zs_reader_u8(r) : i;
+        p->stride[i] = 0;
+        if (axis >= ZS_MAX_RANK || (seen >> axis & 1) != 0
+            || p->in.dims[axis] != p->out.dims[i]) {
+            zs_reader_fail(r);
+            return;
+        }
+        seen |= 1u << axis;
+        p->stride[i] = strides[axis];
+    }
+}
+
+static void copy(const struct transpose *p, const uint8_t *in, uint8_t *out, uint32_t size)
+{
+    const uint32_t *dims = p->out.dims;
+    for (uint32_t i = 0; i < dims[0]; i++) {
+        for (uint32_t j = 0; j < dims[1]; j++) {
+            for (uint32_t k = 0; k < dims[2]; k++) {
+                const uint32_t row = i * p->stride[0] + j * p->stride[1] + k * p->stride[2];
+                for (uint32_t l = 0; l < dims[3]; l++) {
+                    const uint8_t *from = in + (row + l * p->stride[3]) * size;
+                    if (size == 1) {
+                        *out++ = *from;
+                    } else {
+                        memcpy(out, from, 4);
+                        out += 4;
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum zs_status zs_op_transpose(struct zs_ctx *ctx, struct zs_reader *r)
+{
+    struct transpose p;
+    parse(ctx, r, &p);
+    if (ctx->arena == NULL) {
+        return zs_reader_ok(r) && zs_check_unary(&p.in, &p.out, false)
+                       && p.in.rank == p.out.rank
+                   ? ZS_OK
+                   : ZS_ERR_FORMAT;
+    }
+    copy(&p, zs_tensor_input(ctx, &p.in), zs_tensor_output(ctx, &p.out),
+         p.in.dtype == ZS_FLOAT32 ? 4 : 1);
+    return ZS_OK;
+}
+
+#endif

@@ -1,0 +1,267 @@
+/* zs_run.c - walking the ops, and what they share. SPDX-License-Identifier: Apache-2.0 */
+#include "zs_internal.h"
+#include "zs_math.h"
+
+void zs_tensor_read(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_tensor *tensor)
+{
+    uint32_t index = zs_reader_var(r);
+    if (index >= ctx->model->tensor_count) {
+        zs_reader_fail(r);
+        *tensor = (struct zs_tensor){ .rank = 1, .dims = { 1, 1, 1, 1 }, .count = 1, .size = 1 };
+        return;
+    }
+    zs_tensor_get(ctx->model, index, tensor);
+}
+
+const void *zs_tensor_input(const struct zs_ctx *ctx, const struct zs_tensor *tensor)
+{
+    return tensor->constant ? ctx->model->data + tensor->location : ctx->arena + tensor->location;
+}
+
+void *zs_tensor_output(const struct zs_ctx *ctx, const struct zs_tensor *tensor)
+{
+    return ctx->arena + tensor->location;
+}
+
+bool zs_tensor_overlaps(const struct zs_tensor *tensor, uint32_t location, uint32_t size)
+{
+    return !tensor->constant && tensor->location < location + size
+           && location < tensor->location + tensor->size;
+}
+
+bool zs_has_kernels(enum zs_dtype dtype)
+{
+    return dtype == ZS_FLOAT32 ? ZS_FLOAT32_KERNELS : ZS_INT8_KERNELS;
+}
+
+bool zs_check_unary(const struct zs_tensor *in, const struct zs_tensor *out, bool in_place)
+{
+    if (in->constant || out->constant || in->dtype != out->dtype || in->dtype == ZS_UINT8) {
+        return false;
+    }
+    if (in_place && in->location == out->location && in->size == out->size) {
+        return true;
+    }
+    return !zs_tensor_overlaps(in, out->location, out->size);
+}
+
+bool zs_check_scratch(const struct zs_ctx *ctx, uint32_t location, uint64_t size,
+                      const struct zs_tensor *in, const struct zs_tensor *out)
+{
+    return location % 4 == 0 && location <= ctx->model->arena_size
+           && size <= ctx->model->arena_size - location
+           && !zs_tensor_overlaps(in, location, (uint32_t)size)
+           && !zs_tensor_overlaps(out, location, (uint32_t)size);
+}
+
+const uint8_t *zs_data(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t offset,
+                       uint32_t size)
+{
+    if (!zs_reader_ok(r) || offset > ctx->model->data_size
+        || size > ctx->model->data_size - offset) {
+        zs_reader_fail(r);
+        return NULL;
+    }
+    return ctx->model->data + offset;
+}
+
+void zs_read_range_s8(struct zs_reader *r, int32_t *low, int32_t *high)
+{
+    *low = zs_reader_svar(r);
+    *high = zs_reader_svar(r);
+    if (*low < -128 || *low > *high || *high > 127) {
+        zs_reader_fail(r);
+    }
+}
+
+void zs_read_range_f32(struct zs_reader *r, float *low, float *high)
+{
+    *low = zs_reader_f32(r);
+    *high = zs_reader_f32(r);
+    if (!(*low <= *high)) {
+        zs_reader_fail(r);
+    }
+}
+
+float zs_read_finite(struct zs_reader *r)
+{
+    const float value = zs_reader_f32(r);
+    if (!(value >= -3.402823466e+38f && value <= 3.402823466e+38f)) {
+        zs_reader_fail(r);
+    }
+    return value;
+}
+
+void zs_read_scale(struct zs_reader *r, int32_t *multiplier, int32_t *shift)
+{
+    *multiplier = zs_reader_svar(r);
+    *shift = zs_reader_svar(r);
+    if (*multiplier < 0 || *shift < -31 || *shift > 30) {
+        zs_reader_fail(r);
+    }
+}
+
+void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
+                          const struct zs_tensor *out, uint32_t channels,
+                          struct zs_output_stage *stage)
+{
+    *stage = (struct zs_output_stage){ .zero_point = out->zero_point };
+    stage->bias_width = zs_reader_u8(r);
+    if (stage->bias_width > 4 || (out->dtype == ZS_FLOAT32 && stage->bias_width % 4 != 0)) {
+        zs_reader_fail(r);
+        return;
+    }
+    if (stage->bias_width != 0) {
+        stage->bias = zs_data(ctx, r, zs_reader_var(r), stage->bias_width * channels);
+    }
+    if (out->dtype == ZS_FLOAT32) {
+        zs_read_range_f32(r, &stage->low_f32, &stage->high_f32);
+        return;
+    }
+    const uint8_t per_channel = zs_reader_u8(r);
+    const uint32_t n = per_channel != 0 ? channels : 1;
+    stage->per_channel = per_channel != 0;
+    stage->multipliers = zs_data(ctx, r, zs_reader_var(r), 5 * n);
+    if (per_channel > 1 || stage->multipliers == NULL) {
+        zs_reader_fail(r);
+        return;
+    }
+    stage->shifts = stage->multipliers + 4 * n;
+    zs_read_range_s8(r, &stage->low, &stage->high);
+}
+
+enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels)
+{
+    if (stage->multipliers == NULL) {
+        return ZS_OK;
+    }
+    for (uint32_t i = 0; i < (stage->per_channel ? channels : 1); i++) {
+        const int32_t shift = (int8_t)stage->shifts[i];
+        if (zs_load_i32(stage->multipliers + 4 * i) < 0 || shift < -31 || shift > 30) {
+            return ZS_ERR_FORMAT;
+        }
+    }
+    return ZS_OK;
+}
+
+int32_t zs_output_stage_bias_s8(const struct zs_output_stage *stage, uint32_t channel)
+{
+    const unsigned width = stage->bias_width;
+    if (width == 0) {
+        return 0;
+    }
+    uint32_t value = 0;
+    for (unsigned i = 0; i < width; i++) {
+        value |= (uint32_t)stage->bias[width * channel + i] << (8 * (4 - width + i));
+    }
+    return (int32_t)value >> (8 * (4 - width));
+}
+
+float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel)
+{
+    return stage->bias_width == 0 ? 0.0f : zs_load_f32(stage->bias + 4 * channel);
+}
+
+int8_t zs_output_stage_s8(const struct zs_output_stage *stage, uint32_t channel, uint32_t acc)
+{
+    const uint32_t i = stage->per_channel ? channel : 0;
+    const int32_t scaled =
+        zs_scale((int32_t)acc, zs_load_i32(stage->multipliers + 4 * i), (int8_t)stage->shifts[i]);
+    return zs_clamp_s8(zs_wrap_add(scaled, stage->zero_point), stage->low, stage->high);
+}
+
+static enum zs_status dispatch(struct zs_ctx *ctx, uint8_t code, struct zs_reader *body)
+{
+    switch (code) {
+#if ZS_OP_CONV
+    case ZS_CODE_CONV:
+        return zs_op_conv(ctx, body);
+#endif
+#if ZS_OP_FULLY_CONNECTED
+    case ZS_CODE_FULLY_CONNECTED:
+        return zs_op_fully_connected(ctx, body);
+#endif
+#if ZS_OP_BINARY
+    case ZS_CODE_BINARY:
+        return zs_op_binary(ctx, body);
+#endif
+#if ZS_OP_POOL
+    case ZS_CODE_POOL:
+        return zs_op_pool(ctx, body);
+#endif
+#if ZS_OP_MEAN
+    case ZS_CODE_MEAN:
+        return zs_op_mean(ctx, body);
+#endif
+#if ZS_OP_PAD
+    case ZS_CODE_PAD:
+        return zs_op_pad(ctx, body);
+#endif
+#if ZS_OP_CONCAT
+    case ZS_CODE_CONCAT:
+        return zs_op_concat(ctx, body);
+#endif
+#if ZS_OP_SOFTMAX
+    case ZS_CODE_SOFTMAX:
+        return zs_op_softmax(ctx, body);
+#endif
+#if ZS_OP_TABLE
+    case ZS_CODE_TABLE:
+        return zs_op_table(ctx, body);
+#endif
+#if ZS_OP_UNARY
+    case ZS_CODE_UNARY:
+        return zs_op_unary(ctx, body);
+#endif
+#if ZS_OP_CONVERT
+    case ZS_CODE_CONVERT:
+        return zs_op_convert(ctx, body);
+#endif
+#if ZS_OP_TRANSPOSE
+    case ZS_CODE_TRANSPOSE:
+        return zs_op_transpose(ctx, body);
+#endif
+    default:
+        return ZS_ERR_UNSUP;
+    }
+}
+
+enum zs_status zs_walk(struct zs_ctx *ctx, const struct zs_hook *hook)
+{
+    struct zs_reader r = { .next = ctx->model->ops, .left = ctx->model->ops_size };
+    for (unsigned i = 0; i < ctx->model->op_count; i++) {
+        const uint8_t code = zs_reader_u8(&r);
+        struct zs_reader body = zs_reader_sub(&r, zs_reader_var(&r));
+        if (!zs_reader_ok(&r)) {
+            return ZS_ERR_FORMAT;
+        }
+        if (hook != NULL && hook->before != NULL) {
+            hook->before(hook->user, i);
+        }
+        ctx->macs = 0;
+        const enum zs_status status = dispatch(ctx, code, &body);
+        if (status != ZS_OK) {
+            return status;
+        }
+        if (ctx->arena == NULL && body.left != 0) {
+            return ZS_ERR_FORMAT;
+        }
+        if (hook != NULL && hook->after != NULL) {
+            hook->after(hook->user, i, ctx->macs);
+        }
+    }
+    return r.left < 4 ? ZS_OK : ZS_ERR_FORMAT;
+}
+
+enum zs_status zs_run(const struct zs_model *model, void *arena, size_t arena_size,
+                      const struct zs_hook *hook)
+{
+    if (model == NULL || arena == NULL || (uintptr_t)arena % 4 != 0) {
+        return ZS_ERR_ARG;
+    }
+    if (arena_size < model->arena_size) {
+        return ZS_ERR_ARENA;
+    }
+    struct zs_ctx ctx = { .model = model, .arena = arena };
+    return zs_walk(&ctx, hook);
+}

@@ -1,0 +1,117 @@
+/*
+ * zs_weights.h - compressed weight matrices and their decoder, internal.
+ *
+ * A decoder walks the stored rows in order; within a row it hands out the
+ * non-zero elements in chunks, so that nothing ever holds more than a row.
+ *
+ *     zs_decoder_start(&d, &weights);
+ *     for each row:
+ *         zs_decoder_row(&d);              row skipped if nothing is taken (by columns only)
+ *         do {
+ *             n = zs_decoder_take(&d, cols, values, capacity);
+ *         } while (!d.row_done);
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ZS_WEIGHTS_H
+#define ZS_WEIGHTS_H
+
+#include "zs_internal.h"
+
+enum zs_position_codec { ZS_POSITION_DENSE = 0, ZS_POSITION_BITMASK = 1, ZS_POSITION_GAP4 = 2 };
+enum zs_value_codec { ZS_VALUE_RAW = 0, ZS_VALUE_PACKED = 1, ZS_VALUE_HUFFMAN = 2 };
+
+#define ZS_MAX_CODE_LENGTH 15
+
+struct zs_weights {
+    unsigned       position_codec;
+    unsigned       value_codec;
+    bool           is_float;
+    bool           by_columns;
+    int32_t        zero_point;
+    uint32_t       rows, cols;
+    uint32_t       count;   /* stored elements */
+    uint32_t       max_row; /* most stored elements of a row */
+    const uint8_t *positions;
+    const uint8_t *values;
+    uint32_t       positions_size, values_size;
+    const uint8_t *codebook;
+    uint32_t       codebook_count;
+    unsigned       index_bits;             /* packed */
+    unsigned       max_length;             /* huffman */
+    uint32_t       limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
+    int32_t        rank[ZS_MAX_CODE_LENGTH + 1];  /* index of a code - the code */
+    const uint8_t *directory;
+    unsigned       directory_bits[3]; /* elements, gap4 units, huffman bits */
+};
+
+struct zs_decoder {
+    const struct zs_weights *weights;
+    uint32_t position_bit, value_bit; /* cursors in the streams */
+    uint32_t position_end, value_end; /* by columns: where the next row starts */
+    uint32_t directory_bit;
+    uint32_t row;     /* current row + 1 */
+    uint32_t col;     /* next column; gap4: may be relative to a later row, modulo 2^32 */
+    uint32_t left;    /* stored elements left: in all, by columns in this row */
+    bool     pending; /* gap4: col is that of an element already read */
+    bool     row_done;
+};
+
+/* Parse a weight record; weights->count is 0 if the reader failed. */
+void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_float,
+                     struct zs_weights *weights);
+
+/* Decode everything once and compare with what the record promises. */
+enum zs_status zs_weights_check(const struct zs_weights *weights);
+
+void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights);
+void zs_decoder_row(struct zs_decoder *d);
+
+/*
+ * The next elements of the current row, at most `max`: their columns, and the
+ * weights with the zero point subtracted (int16_t, or float). Returns how many.
+ */
+unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, unsigned max);
+
+/* The two halves of it, for zs_weights_check(); zeros are not dropped. */
+unsigned zs_decoder_positions(struct zs_decoder *d, uint16_t *cols, unsigned max);
+void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n);
+
+/* One file per codec. Positions give columns and return how many; values follow suit. */
+unsigned zs_dense_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+unsigned zs_bitmask_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+unsigned zs_gap4_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+void zs_raw_take(struct zs_decoder *d, void *weights, unsigned n);
+void zs_packed_take(struct zs_decoder *d, void *weights, unsigned n);
+void zs_huffman_take(struct zs_decoder *d, void *weights, unsigned n);
+
+/* Element `index` of a table of values, as weights[i] of zs_decoder_take(). */
+static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *table,
+                                   uint32_t index, void *weights, unsigned i)
+{
+#if ZS_FLOAT32_KERNELS
+    if (w->is_float) {
+        ((float *)weights)[i] = zs_load_f32(table + 4 * index);
+        return;
+    }
+#endif
+    ((int16_t *)weights)[i] = (int16_t)((int8_t)table[index] - w->zero_point);
+}
+
+/* The 25 bits or more from `bit` on, left-aligned. May fetch 3 bytes past the stream. */
+static inline uint32_t zs_bits_peek(const uint8_t *stream, uint32_t bit)
+{
+    const uint8_t *p = stream + (bit >> 3);
+    const uint32_t word = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    return word << (bit & 7);
+}
+
+/* The next `n` bits, 0 to 24. */
+static inline uint32_t zs_bits_take(const uint8_t *stream, uint32_t *bit, unsigned n)
+{
+    const uint32_t value = n == 0 ? 0 : zs_bits_peek(stream, *bit) >> (32 - n);
+    *bit += n;
+    return value;
+}
+
+#endif
