@@ -35,6 +35,12 @@ CORES: Final = {
     "cortex-m7": "-mcpu=cortex-m7 -mthumb -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
     "cortex-m33": "-mcpu=cortex-m33 -mthumb -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
 }
+# What the firmware builder passes from a board's description; any values do for a check.
+PORT: Final = (
+    "-Iruntime_c/port -DPORT_TRAP_UNALIGNED=1 -DPORT_CYCLES_DWT={dwt} "
+    "-DPORT_CONSOLE_BASE=0x40004000u -DPORT_CONSOLE_CLOCK_HZ=16000000u "
+    "-DPORT_CONSOLE_BAUD=115200u"
+)
 CPPCHECK: Final = (
     "cppcheck --std=c99 --enable=warning,style,performance,portability --inline-suppr "
     "--error-exitcode=1 --quiet --suppress=missingIncludeSystem --suppress=unmatchedSuppression "
@@ -88,15 +94,18 @@ def checks() -> list[Check]:
         result.append(Check(f"host {source}", (host, *WARNINGS, "-O2", *to_nowhere(source))))
     for core, flags in CORES.items():
         cross = ("arm-none-eabi-gcc", *WARNINGS, "-O2", "-ffreestanding", *flags.split())
-        for source in runtime + sources("runtime_c/port"):
+        for source in runtime:
             result.append(Check(f"{core} {source}", (*cross, *to_nowhere(source))))
+        port = PORT.format(dwt=int(core != "cortex-m0plus")).split()
+        for source in sources("runtime_c/port"):
+            result.append(Check(f"{core} {source}", (*cross, *port, *to_nowhere(source))))
     for name, default in options():
         command = (host, *WARNINGS, "-fsyntax-only", f"-D{name}={1 - default}", INCLUDE, *runtime)
         result.append(Check(f"{name}={1 - default}", command))
     defaults = (f"-D{name}={default}" for name, default in options())
-    result.append(
-        Check("cppcheck", (*CPPCHECK, *defaults, INCLUDE, "runtime_c/src", "runtime_c/port"))
-    )
+    port = PORT.format(dwt=1).split()
+    folders = ("runtime_c/src", "runtime_c/port")
+    result.append(Check("cppcheck", (*CPPCHECK, *defaults, *port, INCLUDE, *folders)))
     return result
 
 
