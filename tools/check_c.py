@@ -44,8 +44,8 @@ PORT: Final = (
 CPPCHECK: Final = (
     "cppcheck --std=c99 --enable=warning,style,performance,portability --inline-suppr "
     "--error-exitcode=1 --quiet --suppress=missingIncludeSystem --suppress=unmatchedSuppression "
-    # Between linker symbols of one section; cppcheck takes them for different objects.
-    "--suppress=comparePointers:runtime_c/port/startup.c "
+    # The start and end symbols of a section, which cppcheck takes for different objects.
+    "--suppress=comparePointers:runtime_c/port/* "
     # The options are given below; the user's own configuration file does not exist here.
     "-UZS_CONFIG"
 ).split()
