@@ -120,7 +120,7 @@ static int32_t list_taps(const struct zs_conv *p, const struct scratch *s, int32
                     .weight = s->weights[i],
                     .kx = (uint16_t)kx,
                 };
-                *weight_sum = *weight_sum + (sum_t)s->weights[i];
+                *weight_sum = multiply_add(*weight_sum, s->weights[i], 1);
             }
         }
     }

@@ -11,6 +11,7 @@ struct mean {
     uint8_t          mask, rounding;
     int32_t          multiplier, shift;
     float            scale, bias;
+    int32_t          input_offset, divisor, output_offset;
     uint32_t         count; /* elements averaged into one */
     /* Sizes and strides of the kept axes and of the reduced ones; 1 and 0 for the others. */
     uint32_t kept[ZS_MAX_RANK], kept_stride[ZS_MAX_RANK];
@@ -24,21 +25,30 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct mean *p)
     p->mask = zs_reader_u8(r);
     p->rounding = zs_reader_u8(r);
     p->multiplier = p->shift = 0;
+    p->input_offset = p->output_offset = p->divisor = 0;
     p->scale = p->bias = 0.0f;
     if (p->in.dtype != ZS_FLOAT32) {
         zs_read_scale(r, &p->multiplier, &p->shift);
         p->scale = zs_read_finite(r);
         p->bias = zs_read_finite(r);
+        p->input_offset = zs_reader_svar(r);
+        p->divisor = (int32_t)(zs_reader_var(r) & INT32_MAX);
+        p->output_offset = zs_reader_svar(r);
+        if (p->input_offset < -256 || p->input_offset > 256 || p->divisor < 1
+            || p->divisor > (int32_t)ZS_MAX_WINDOW || p->output_offset < -65536
+            || p->output_offset > 65536) {
+            zs_reader_fail(r);
+        }
     }
     uint32_t stride = 1;
     p->count = 1;
     for (unsigned i = ZS_MAX_RANK; i-- > 0;) {
-        const bool reduce = (p->mask >> i & 1) != 0;
+        const bool reduced = (p->mask >> i & 1) != 0;
         const uint32_t dim = p->in.dims[i];
-        p->kept[i] = reduce ? 1 : dim;
-        p->kept_stride[i] = reduce ? 0 : stride;
-        p->reduced[i] = reduce ? dim : 1;
-        p->reduced_stride[i] = reduce ? stride : 0;
+        p->kept[i] = reduced ? 1 : dim;
+        p->kept_stride[i] = reduced ? 0 : stride;
+        p->reduced[i] = reduced ? dim : 1;
+        p->reduced_stride[i] = reduced ? stride : 0;
         p->count *= p->reduced[i];
         stride *= dim;
     }
@@ -57,21 +67,20 @@ static enum zs_status check(const struct zs_reader *r, const struct mean *p)
 #if ZS_INT8_KERNELS
 static int8_t round_s8(const struct mean *p, int32_t sum)
 {
-    const int32_t count = (int32_t)p->count;
+    const int32_t acc = sum + (int32_t)p->count * p->input_offset;
     int32_t value;
     if (p->rounding == ROUND_MULTIPLIER) {
-        const int32_t scaled =
-            zs_scale(sum - count * p->in.zero_point, p->multiplier, p->shift);
         /* scaled is near 2^31 only in a hostile container */
         const int32_t limit = INT32_MAX - (int32_t)ZS_MAX_WINDOW;
-        value = zs_round_divide(zs_clamp(scaled, -limit, limit), count) + p->out.zero_point;
+        const int32_t scaled = zs_scale(acc, p->multiplier, p->shift);
+        value = zs_round_divide(zs_clamp(scaled, -limit, limit), p->divisor);
     } else if (p->rounding == ROUND_TRUNCATE) {
-        value = sum / count;
+        value = acc / p->divisor;
     } else {
-        const float average = (float)sum / (float)count;
-        value = zs_round_f32(average * p->scale + p->bias, -512, 512) + p->out.zero_point;
+        const float average = (float)acc / (float)p->divisor;
+        value = zs_round_f32(average * p->scale + p->bias, -1000000, 1000000);
     }
-    return zs_clamp_s8(value, -128, 127);
+    return zs_clamp_s8(zs_wrap_add(value, p->output_offset), -128, 127);
 }
 #endif
 

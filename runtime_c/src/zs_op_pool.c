@@ -10,6 +10,7 @@ struct pool {
     struct zs_tensor in, out;
     uint8_t          flags;
     int32_t          kernel[2], stride[2], pad[2]; /* y, x */
+    int32_t          offset; /* int8 average: where rounding is away from */
     int32_t          low, high;
     float            low_f32, high_f32;
 };
@@ -36,11 +37,15 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct pool *p)
         p->stride[i] = (int32_t)values[2 + i];
         p->pad[i] = (int32_t)values[4 + i];
     }
-    p->low = p->high = 0;
+    p->offset = p->low = p->high = 0;
     if (p->out.dtype == ZS_FLOAT32) {
         zs_read_range_f32(r, &p->low_f32, &p->high_f32);
     } else {
+        p->offset = zs_reader_svar(r);
         zs_read_range_s8(r, &p->low, &p->high);
+        if (p->offset < -128 || p->offset > 128) {
+            zs_reader_fail(r);
+        }
     }
 }
 
@@ -111,8 +116,8 @@ static int8_t pool_s8(const struct pool *p, const int8_t *in, struct window y, s
     if (inside == 0 || count == 0) {
         return zs_clamp_s8(p->out.zero_point, p->low, p->high);
     }
-    sum += (count - inside) * p->in.zero_point;
-    return zs_clamp_s8(is_max ? best : zs_round_divide(sum, count), p->low, p->high);
+    sum += (count - inside) * p->in.zero_point + count * p->offset;
+    return zs_clamp_s8(is_max ? best : zs_round_divide(sum, count) - p->offset, p->low, p->high);
 }
 #endif
 

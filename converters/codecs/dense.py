@@ -1,0 +1,22 @@
+"""Positions: every element is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeroskip.converters.codecs.base import BoolArray, Positions, RowSpans
+
+
+class Dense:
+    code = 0
+    name = "dense"
+
+    def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
+        return Positions(b"")
+
+    def decode(
+        self, stream: bytes, shape: tuple[int, int], count: int, rows: RowSpans | None
+    ) -> BoolArray:
+        if count != shape[0] * shape[1]:
+            raise ValueError(f"{count} dense elements for {shape[0]} x {shape[1]}")
+        return np.ones(shape, np.bool_)

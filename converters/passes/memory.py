@@ -1,0 +1,144 @@
+"""Where every activation and scratch buffer lies in the arena.
+
+Buffers that live at the same time must not overlap. Finding the smallest arena is
+NP-hard (dynamic storage allocation); like TensorFlow Lite Micro's planner this places buffers
+greedily at the lowest free offset, here in several orders of which the best is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from zeroskip.converters.ir import Binary, Graph, Op, Quantize, Reshape, Unary
+
+ALIGNMENT: Final = 4
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """`size` bytes needed from op index `first` to op index `last`, both included."""
+
+    name: str
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Arena offsets in bytes, multiples of 4: of activations by tensor name, of scratch by
+    the name of the op's output; and the size of the arena."""
+
+    tensors: Mapping[str, int]
+    scratch: Mapping[str, int]
+    arena_bytes: int
+
+
+def plan(graph: Graph, scratch_bytes: Mapping[str, int]) -> MemoryPlan:
+    """Place all activations of the graph and the scratch that ops ask for (by output).
+
+    Inputs live from the start, outputs to the end. A reshape shares its input's place, and
+    element-wise ops write over an input that nothing reads later.
+    """
+    last_use = _last_uses(graph)
+    owner: dict[str, str] = {}  # tensor -> the buffer that holds it
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    size: dict[str, int] = {}
+
+    def create(name: str, index: int) -> None:
+        owner[name] = name
+        first[name] = index
+        last[name] = max(last_use.get(name, index), index)
+        size[name] = graph.tensors[name].nbytes
+
+    for name in graph.inputs:
+        create(name, -1)
+    for index, op in enumerate(graph.ops):
+        host = _host(graph, op, index, owner, last)
+        if host is None:
+            create(op.output, index)
+        else:
+            owner[op.output] = host
+            last[host] = max(last[host], last_use.get(op.output, index))
+    buffers = [Buffer(n, size[n], first[n], last[n]) for n in first]
+    for index, op in enumerate(graph.ops):
+        if scratch_bytes.get(op.output, 0):
+            buffers.append(Buffer(_scratch(op), scratch_bytes[op.output], index, index))
+    offsets = place(buffers)
+    return MemoryPlan(
+        tensors={name: offsets[buffer] for name, buffer in owner.items()},
+        scratch={op.output: offsets.get(_scratch(op), 0) for op in graph.ops},
+        arena_bytes=max(offsets[b.name] + _align(b.size) for b in buffers),
+    )
+
+
+def place(buffers: Sequence[Buffer]) -> dict[str, int]:
+    """Offsets for all buffers: the best of several greedy orders."""
+    orders = (
+        lambda b: (-b.size, b.first, b.name),
+        lambda b: (b.first - b.last, -b.size, b.name),
+        lambda b: (b.first, -b.size, b.name),
+        lambda b: (b.last, -b.size, b.name),
+        lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
+    )
+    plans = [_place_in_order(sorted(buffers, key=order)) for order in orders]
+    size = {b.name: _align(b.size) for b in buffers}
+    return min(plans, key=lambda p: max(p[n] + size[n] for n in p))
+
+
+def _place_in_order(buffers: Sequence[Buffer]) -> dict[str, int]:
+    offsets: dict[str, int] = {}
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in buffers:
+        at = 0
+        for offset, other in placed:  # ascending offsets
+            apart = other.last < buffer.first or buffer.last < other.first
+            if not apart and offset < at + _align(buffer.size):
+                at = max(at, offset + _align(other.size))
+        offsets[buffer.name] = at
+        placed.append((at, buffer))
+        placed.sort(key=lambda item: item[0])
+    return offsets
+
+
+def _host(
+    graph: Graph, op: Op, index: int, owner: Mapping[str, str], last: Mapping[str, int]
+) -> str | None:
+    """The buffer that the op's output may share, or None."""
+    output = graph.output_tensor(op)
+    if isinstance(op.attributes, Reshape):
+        return owner[op.inputs[0]]
+    if not isinstance(op.attributes, Binary | Unary | Quantize):
+        return None
+    for name in op.inputs:
+        tensor = graph.tensors[name]
+        if (
+            tensor.data is None
+            and tensor.shape == output.shape
+            and tensor.nbytes == output.nbytes
+            and last[owner[name]] == index
+            and name not in graph.outputs
+        ):
+            return owner[name]
+    return None
+
+
+def _last_uses(graph: Graph) -> dict[str, int]:
+    uses: dict[str, int] = {}
+    for index, op in enumerate(graph.ops):
+        for name in op.inputs:
+            uses[name] = index
+    for name in graph.outputs:
+        uses[name] = len(graph.ops)
+    return uses
+
+
+def _scratch(op: Op) -> str:
+    return f"scratch of {op.output}"
+
+
+def _align(size: int) -> int:
+    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

@@ -1,0 +1,20 @@
+/*
+ * console_cmsdk.c - UART of Arm's Cortex-M System Design Kit (DDI 0479, section 4.3).
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "port.h"
+
+enum { DATA = 0x00, STATE = 0x04, CTRL = 0x08, BAUDDIV = 0x10 };
+
+void port_console_init(void)
+{
+    *port_register(PORT_CONSOLE_BASE + BAUDDIV) = PORT_CONSOLE_CLOCK_HZ / PORT_CONSOLE_BAUD;
+    *port_register(PORT_CONSOLE_BASE + CTRL) = 1u; /* transmitter on */
+}
+
+void port_console_put(char c)
+{
+    while ((*port_register(PORT_CONSOLE_BASE + STATE) & 1u) != 0) { /* buffer full */
+    }
+    *port_register(PORT_CONSOLE_BASE + DATA) = (uint8_t)c;
+}

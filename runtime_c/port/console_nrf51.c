@@ -1,0 +1,34 @@
+/*
+ * console_nrf51.c - nRF51 UART (Reference Manual v3.0, chapter 29), TXD on P0.24 as on the
+ * micro:bit v1.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "port.h"
+
+#define GPIO_OUTSET 0x50000508u
+#define GPIO_DIRSET 0x50000518u
+#define TXD_PIN 24u
+
+enum { STARTTX = 0x008, TXDRDY = 0x11c, ENABLE = 0x500, PSELTXD = 0x50c, TXD = 0x51c,
+       BAUDRATE = 0x524 };
+
+void port_console_init(void)
+{
+    *port_register(GPIO_OUTSET) = 1u << TXD_PIN;
+    *port_register(GPIO_DIRSET) = 1u << TXD_PIN;
+    *port_register(PORT_CONSOLE_BASE + PSELTXD) = TXD_PIN;
+    /* The register holds baud * 2^32 / 16 MHz, rounded to the upper 20 bits. */
+    const uint64_t ratio = ((uint64_t)PORT_CONSOLE_BAUD << 32) / PORT_CONSOLE_CLOCK_HZ;
+    *port_register(PORT_CONSOLE_BASE + BAUDRATE) = ((uint32_t)ratio + 0x800u) & 0xfffff000u;
+    *port_register(PORT_CONSOLE_BASE + ENABLE) = 4u;
+    *port_register(PORT_CONSOLE_BASE + TXDRDY) = 0;
+    *port_register(PORT_CONSOLE_BASE + STARTTX) = 1u;
+}
+
+void port_console_put(char c)
+{
+    *port_register(PORT_CONSOLE_BASE + TXD) = (uint8_t)c;
+    while (*port_register(PORT_CONSOLE_BASE + TXDRDY) == 0) {
+    }
+    *port_register(PORT_CONSOLE_BASE + TXDRDY) = 0;
+}
