@@ -106,8 +106,6 @@ class Model:
 
         Products with a zero weight or a zero activation that were skipped are not counted.
         """
-        if len(inputs) != len(self.inputs):
-            raise InputError(f"the model has {len(self.inputs)} inputs, got {len(inputs)} arrays")
         arrays, single = self._prepare([np.asarray(x) for x in inputs])
         count = arrays[0].shape[0]
         outputs = [np.zeros((count, *p.shape), p.dtype) for p in self.outputs]
@@ -128,8 +126,15 @@ class Model:
         results = [a[0] for a in outputs] if single else outputs
         return results[0] if len(results) == 1 else results, [int(m) for m in macs]
 
+    def prepare(self, *inputs: npt.ArrayLike) -> list[Array]:
+        """`inputs` as `run` hands them to the runtime: (N, *shape), contiguous, of the ports'
+        dtypes. Raises InputError for arrays that do not fit."""
+        return self._prepare([np.asarray(x) for x in inputs])[0]
+
     def _prepare(self, arrays: Sequence[Array]) -> tuple[list[Array], bool]:
         """Arrays (N, *shape), contiguous, of the ports' dtypes; whether N was left out."""
+        if len(arrays) != len(self.inputs):
+            raise InputError(f"the model has {len(self.inputs)} inputs, got {len(arrays)} arrays")
         prepared = []
         single = arrays[0].shape == self.inputs[0].shape
         for index, (array, port) in enumerate(zip(arrays, self.inputs, strict=True)):
