@@ -8,15 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeroskip.conversion import convert as convert
     from zeroskip.errors import ZeroSkipError as ZeroSkipError
     from zeroskip.runtime import Model as Model
 
 _PUBLIC = {
     "Model": "zeroskip.runtime",
     "ZeroSkipError": "zeroskip.errors",
+    "convert": "zeroskip.conversion",
 }
 
-__all__ = ["Model", "ZeroSkipError"]
+__all__ = ["Model", "ZeroSkipError", "convert"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,135 @@
+"""From a source model to a container in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zeroskip.converters import container
+from zeroskip.converters.ir import Array, Graph
+from zeroskip.converters.planner import Prefer
+from zeroskip.errors import FormatError, InputError, MissingToolError, UnsupportedError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+    Source = torch.nn.Module | ExportedProgram | str | os.PathLike[str]
+
+
+def convert(
+    source: Source,
+    *,
+    example_inputs: Any = None,
+    calibration: Array | Sequence[Array] | None = None,
+    clipping: str = "mse",
+    float32: bool = False,
+    float_io: bool = False,
+    prefer: str = "size",
+    names: bool = True,
+) -> bytes:
+    """Convert a model to a .zsk container, losslessly but for the quantisation asked for.
+
+    Args:
+        source: path of a .tflite or .pt2 file, an nn.Module, or an ExportedProgram.
+        example_inputs: for an nn.Module, arrays (N, ...) as it takes them; default: the
+            calibration data.
+        calibration: for PyTorch models, float32 (N, *shape) per input, from which
+            post-training quantisation takes the ranges of activations. 100 to 1,000 samples
+            of the kind that will be seen.
+        clipping: how ranges are chosen: "minmax", or "mse" for the clipping that minimises the
+            mean squared quantisation error.
+        float32: keep a PyTorch model in float32.
+        float_io: let a quantised model take and give float32.
+        prefer: "size" or "speed" of the weight codecs (see converters/planner.py).
+        names: keep op names for reports.
+
+    Returns the container's bytes; equal models and options give equal bytes. Raises
+    UnsupportedError, ModelError or InputError; OSError for a file that cannot be read.
+    """
+    graph = load_graph(
+        source,
+        example_inputs=example_inputs,
+        calibration=calibration,
+        clipping=clipping,
+        float32=float32,
+        float_io=float_io,
+    )
+    blob = container.build(graph, prefer=_prefer(prefer), names=names)
+    _prove(blob)
+    return blob
+
+
+def load_graph(
+    source: Source,
+    *,
+    example_inputs: Any = None,
+    calibration: Array | Sequence[Array] | None = None,
+    clipping: str = "mse",
+    float32: bool = False,
+    float_io: bool = False,
+) -> Graph:
+    """The graph that `convert` writes; arguments and errors are the same."""
+    if isinstance(source, str | os.PathLike) and Path(source).suffix == ".tflite":
+        from zeroskip.converters.frontends import tflite
+
+        if calibration is not None or float32 or float_io:
+            raise InputError(
+                f"{os.fspath(source)}: a .tflite model brings its own quantisation; "
+                "calibration, float32 and float_io are for PyTorch models"
+            )
+        return tflite.load(Path(source))
+    if isinstance(source, str | os.PathLike) and Path(source).suffix != ".pt2":
+        raise InputError(f"{os.fspath(source)}: not a .tflite or .pt2 file")
+    if float32 == (calibration is not None):
+        raise InputError(
+            "a PyTorch model needs calibration data, to be quantised to int8, "
+            "or float32, to be kept as it is; one of them"
+        )
+    from zeroskip.converters.frontends import pytorch
+    from zeroskip.converters.passes.quantize import quantize
+    from zeroskip.converters.passes.simplify import simplify
+
+    graph = pytorch.load(source, calibration if example_inputs is None else example_inputs)
+    if calibration is None:
+        return graph
+    return simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
+
+
+def load_arrays(path: Path) -> list[Array]:
+    """The arrays of a .npy or .npz file, in the order of the latter. Never unpickles."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return [loaded]
+        with loaded:
+            return [loaded[name] for name in loaded.files]
+    except (ValueError, EOFError, KeyError, NotImplementedError) as error:
+        raise InputError(f"{path}: not a .npy or .npz file of plain arrays ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise InputError(f"{path}: damaged .npz file ({error})") from None
+
+
+def _prefer(name: str) -> Prefer:
+    try:
+        return Prefer(name)
+    except ValueError:
+        raise InputError(f"prefer is 'size' or 'speed', not '{name}'") from None
+
+
+def _prove(blob: bytes) -> None:
+    """Nothing leaves that the runtime would refuse."""
+    try:
+        from zeroskip.runtime import Model
+    except ImportError as error:
+        raise MissingToolError(f"the C runtime is not built: {error}") from None
+    try:
+        Model(blob)
+    except FormatError as error:
+        raise UnsupportedError(f"the model is beyond the container's limits: {error}") from None
