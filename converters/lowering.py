@@ -77,7 +77,7 @@ class MeanParameters:
     TRUNCATE    q' = acc / divisor (C division) + output_offset
     FLOAT       q' = roundf((float)acc / (float)divisor * scale + bias) + output_offset, float32
 
-    limited to int8. `divisor` is the count, but 1 where the multiplier already holds it.
+    limited to int8. `divisor` is the count, but 1 for MULTIPLIER, whose multiplier holds it.
     """
 
     multiplier: int
@@ -172,28 +172,24 @@ def pool_offset(graph: Graph, op: Op) -> int:
 
 
 def mean(graph: Graph, op: Op) -> MeanParameters:
-    """Parameters of an int8 mean (TFLite's reduce.cc and its three kernels)."""
+    """Parameters of an int8 mean. MULTIPLIER is TFLite's QuantizedMeanOrSum (2.14)."""
     a = op.attributes
     assert isinstance(a, Mean)
     x, output = graph.input_tensors(op)[0], graph.output_tensor(op)
     count = math.prod(x.shape[axis] for axis in a.axes)
-    unsigned = UINT8_OFFSET if was_uint8(x) else 0
     none = np.float32(0)
     if a.rounding is MeanRounding.TRUNCATE:
-        return MeanParameters(0, 0, none, none, unsigned, count, -unsigned)
-    scale_in, scale_out = np.float32(x.scale), np.float32(output.scale)
-    zero_in, zero_out = x.zero_point + unsigned, output.zero_point + unsigned
+        return MeanParameters(0, 0, none, none, 0, count, 0)
     if a.rounding is MeanRounding.FLOAT:
-        scale = scale_in / scale_out
-        bias = np.float32(-zero_in) * scale
-        return MeanParameters(0, 0, scale, bias, unsigned, count, zero_out - unsigned)
-    if unsigned:
-        # The uint8 kernel folds the count into the multiplier and truncates its bias.
-        bias_q = zero_out - int(np.float32(zero_in) * scale_in / scale_out)
-        real = float(scale_in / (np.float32(count) * scale_out))
-        return MeanParameters(*_multiplier(op, real), none, none, unsigned, 1, bias_q - unsigned)
+        scale = np.float32(x.scale) / np.float32(output.scale)
+        bias = np.float32(-x.zero_point) * scale
+        return MeanParameters(0, 0, scale, bias, 0, count, output.zero_point)
+    multiplier, shift = _multiplier(op, x.scale / output.scale)
+    # The count goes into the multiplier, as far as the shift's range allows.
+    extra = min(count.bit_length() - 1, 32, 31 + shift)
+    multiplier = (multiplier << extra) // count
     return MeanParameters(
-        *_multiplier(op, x.scale / output.scale), none, none, -zero_in, count, zero_out
+        multiplier, shift - extra, none, none, -x.zero_point, 1, output.zero_point
     )
 
 

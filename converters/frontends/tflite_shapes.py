@@ -28,7 +28,6 @@ from zeroskip.converters.ir import (
     NO_CLAMP,
     Concat,
     Mean,
-    MeanRounding,
     Pad,
     Quantize,
     Reshape,
@@ -210,19 +209,5 @@ def mean(b: Builder, operator: SourceOperator, _: Consumers) -> None:
     if layout is Layout.CHANNEL_MAJOR and not keep_dims and mixed:
         layout = Layout.SOURCE
     ir_axes = tuple(sorted(_ir_axis(b, axis, shape, layout) for axis in reduced))
-    rounding = _mean_rounding(b, x, output, keep_dims and rank == 4, given)
     target = natural_layout(b.source(output).shape) if keep_dims else Layout.SOURCE
-    b.compute("mean", Mean(ir_axes, rounding), [b.get(x, layout)], output, target)
-
-
-def _mean_rounding(
-    b: Builder, x: int, output: int, whole_image: bool, axes: list[int]
-) -> MeanRounding:
-    """Which of its kernels TFLite's reduce.cc picks; it looks at the axes as they are given."""
-    if whole_image and axes in ([1, 2], [2, 1]):
-        return MeanRounding.MULTIPLIER
-    return (
-        MeanRounding.TRUNCATE
-        if b.quantization(x) == b.quantization(output)
-        else (MeanRounding.FLOAT)
-    )
+    b.compute("mean", Mean(ir_axes), [b.get(x, layout)], output, target)
