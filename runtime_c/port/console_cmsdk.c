@@ -4,7 +4,12 @@
  */
 #include "port.h"
 
-enum { DATA = 0x00, STATE = 0x04, CTRL = 0x08, BAUDDIV = 0x10 };
+enum {
+    DATA = 0x00,
+    STATE = 0x04,
+    CTRL = 0x08,
+    BAUDDIV = 0x10
+};
 
 void port_console_init(void)
 {

@@ -9,8 +9,14 @@
 #define GPIO_DIRSET 0x50000518u
 #define TXD_PIN 24u
 
-enum { STARTTX = 0x008, TXDRDY = 0x11c, ENABLE = 0x500, PSELTXD = 0x50c, TXD = 0x51c,
-       BAUDRATE = 0x524 };
+enum {
+    STARTTX = 0x008,
+    TXDRDY = 0x11c,
+    ENABLE = 0x500,
+    PSELTXD = 0x50c,
+    TXD = 0x51c,
+    BAUDRATE = 0x524
+};
 
 void port_console_init(void)
 {

@@ -20,8 +20,14 @@
 #define RESET_PADS_BANK0 (1u << 8)
 #define RESET_UART0 (1u << 22)
 
-enum { UARTDR = 0x00, UARTFR = 0x18, UARTIBRD = 0x24, UARTFBRD = 0x28, UARTLCR_H = 0x2c,
-       UARTCR = 0x30 };
+enum {
+    UARTDR = 0x00,
+    UARTFR = 0x18,
+    UARTIBRD = 0x24,
+    UARTFBRD = 0x28,
+    UARTLCR_H = 0x2c,
+    UARTCR = 0x30
+};
 
 /* Crystal to clk_ref; clk_sys follows clk_ref after reset, and the UART takes clk_sys. */
 static void clocks_init(void)

@@ -9,7 +9,12 @@
 #define GPIOA_MODER 0x40020000u
 #define GPIOA_AFRL 0x40020020u
 
-enum { SR = 0x00, DR = 0x04, BRR = 0x08, CR1 = 0x0c };
+enum {
+    SR = 0x00,
+    DR = 0x04,
+    BRR = 0x08,
+    CR1 = 0x0c
+};
 
 void port_console_init(void)
 {

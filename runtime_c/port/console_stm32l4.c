@@ -11,7 +11,12 @@
 #define GPIOG_MODER 0x48001800u
 #define GPIOG_AFRL 0x48001820u
 
-enum { CR1 = 0x00, BRR = 0x0c, ISR = 0x1c, TDR = 0x28 };
+enum {
+    CR1 = 0x00,
+    BRR = 0x0c,
+    ISR = 0x1c,
+    TDR = 0x28
+};
 
 void port_console_init(void)
 {

@@ -18,7 +18,9 @@ uint32_t port_cycles(void)
     return *port_register(0xe0001004u);
 }
 
-void port_systick(void) { }
+void port_systick(void)
+{
+}
 
 #else
 

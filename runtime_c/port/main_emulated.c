@@ -13,7 +13,7 @@
 #include "zs.h"
 
 enum tag {
-    TAG_STATUS = 1, /* u32 stage (0 init, 1 run), i32 zs_status, text */
+    TAG_STATUS = 1,  /* u32 stage (0 init, 1 run), i32 zs_status, text */
     TAG_OUTPUT_INFO, /* u32 dtype, u32 rank, u32 dims[4], u32 size */
     TAG_BAD_INPUT,   /* u32 index, u32 bytes wanted, u32 bytes given */
     TAG_OP,          /* u32 op index, u32 MACs executed */
@@ -23,7 +23,12 @@ enum tag {
     TAG_DONE,        /* nothing: the run is complete */
 };
 
-enum exit_status { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_IO = 2, EXIT_FAULT = 3 };
+enum exit_status {
+    EXIT_DONE = 0,
+    EXIT_REFUSED = 1,
+    EXIT_IO = 2,
+    EXIT_FAULT = 3
+};
 
 /* -1 until open: a fault before that cannot be reported in full. */
 static int results = -1;
@@ -160,9 +165,8 @@ int main(void)
         }
     }
 
-    const uint32_t stack[2] = { port_stack_used(),
-                                (uint32_t)((uintptr_t)port_stack_end
-                                           - (uintptr_t)port_stack_start) };
+    const uint32_t stack[2] = { port_stack_used(), (uint32_t)((uintptr_t)port_stack_end
+                                                              - (uintptr_t)port_stack_start) };
     put(TAG_STACK, stack, sizeof stack);
     put(TAG_DONE, NULL, 0);
     semihost_exit(EXIT_DONE);
@@ -170,4 +174,6 @@ int main(void)
 
 /* No timer runs under the emulator. */
 void port_systick(void);
-void port_systick(void) { }
+void port_systick(void)
+{
+}

@@ -47,9 +47,9 @@ uint32_t port_cycles(void);
  * Marks for the instruction counter of sdk/emulation: entering one of these
  * functions switches what executed blocks are counted for. They do nothing.
  */
-void port_mark_run(void);                       /* a zs_run() begins: not in an op yet */
-void port_op_begin(void *user, unsigned op);    /* the next op */
-void port_mark_between(void);                   /* between two ops */
-void port_mark_stop(void);                      /* count nothing */
+void port_mark_run(void);                    /* a zs_run() begins: not in an op yet */
+void port_op_begin(void *user, unsigned op); /* the next op */
+void port_mark_between(void);                /* between two ops */
+void port_mark_stop(void);                   /* count nothing */
 
 #endif

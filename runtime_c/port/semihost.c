@@ -2,10 +2,10 @@
 #include "semihost.h"
 
 enum operation {
-    SYS_OPEN          = 0x01,
-    SYS_WRITE0        = 0x04,
-    SYS_WRITE         = 0x05,
-    SYS_READ          = 0x06,
+    SYS_OPEN = 0x01,
+    SYS_WRITE0 = 0x04,
+    SYS_WRITE = 0x05,
+    SYS_READ = 0x06,
     SYS_EXIT_EXTENDED = 0x20,
 };
 

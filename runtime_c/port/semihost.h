@@ -9,7 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum semihost_mode { SEMIHOST_READ = 1, SEMIHOST_WRITE = 5 }; /* fopen's "rb" and "wb" */
+enum semihost_mode {
+    SEMIHOST_READ = 1,
+    SEMIHOST_WRITE = 5
+}; /* fopen's "rb" and "wb" */
 
 /* A handle above 0, or -1. */
 int semihost_open(const char *name, enum semihost_mode mode);

@@ -1,0 +1,156 @@
+"""Execution counts of one run: what trace.c writes, or counts kept in Python instead."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from zeroskip import elf
+from zeroskip.errors import EmulationError, MissingToolError
+from zeroskip.tools import cache_folder, cached, host_compiler, run_tool
+
+BETWEEN: Final = 0  # the region between two ops; op k is region 1 + k
+_SOURCES: Final = ("trace.h", "trace.c", "qemu_plugin.c")
+_COMPILE_TIMEOUT_S: Final = 120.0
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Addresses of the port's functions that switch the region (runtime_c/port/port.h)."""
+
+    run: int
+    op: int
+    op_end: int
+    between: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """Counts of one region. Addresses have no Thumb bit.
+
+    `blocks` counts (address, bytes); `edges` counts (address, bytes, address of the block that
+    followed).
+    """
+
+    blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
+    edges: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+
+
+Profile = dict[int, Region]
+
+
+def marks_of(image: elf.Elf) -> Marks:
+    """The marks of emulated firmware."""
+    return Marks(
+        run=image.symbol("port_mark_run"),
+        op=image.symbol("port_op_begin"),
+        op_end=image.symbol("port_op_end"),
+        between=image.symbol("port_mark_between"),
+        stop=image.symbol("port_mark_stop"),
+    )
+
+
+def read_profile(path: Path) -> Profile:
+    """Parse what trace_write() wrote. Raises EmulationError if it is not complete."""
+    profile: Profile = {}
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        raise EmulationError(f"the emulator wrote no execution counts: {error}") from error
+    lines = text.splitlines()
+    if not lines or lines[-1] != "END":
+        raise EmulationError("the execution counts are incomplete: the counter ran out of memory")
+    for line in lines[:-1]:
+        kind, *numbers = line.split()
+        *place, region, count = map(int, numbers)
+        counts = profile.setdefault(region, Region())
+        if kind == "B":
+            counts.blocks[place[0], place[1]] += count
+        else:
+            counts.edges[place[0], place[1], place[2]] += count
+    return profile
+
+
+class PythonTrace:
+    """trace.c in Python, for Unicorn on a host without a C compiler: about 400 times slower."""
+
+    def __init__(self, marks: Marks) -> None:
+        self.profile: Profile = {}
+        self._actions: dict[int, Callable[[], None]] = {
+            marks.run: self._run,
+            marks.op: self._op,
+            marks.op_end: self._pause,
+            marks.stop: self._pause,
+            marks.between: self._between,
+        }
+        self._region: Region | None = None
+        self._previous: tuple[int, int] | None = None
+        self._next_op = 0
+
+    def enter(self, address: int, size: int) -> None:
+        """The block of `size` bytes at `address` is about to execute."""
+        block = (address, size)
+        if self._region is not None and self._previous is not None:
+            self._region.edges[*self._previous, address] += 1
+        if action := self._actions.get(address):
+            action()
+        if self._region is None:
+            self._previous = None
+            return
+        self._region.blocks[block] += 1
+        self._previous = block
+
+    def _run(self) -> None:
+        self._next_op = 0
+        self._between()
+
+    def _op(self) -> None:
+        self._next_op += 1
+        self._region = self.profile.setdefault(self._next_op, Region())
+
+    def _pause(self) -> None:
+        self._region = None
+
+    def _between(self) -> None:
+        self._region = self.profile.setdefault(BETWEEN, Region())
+
+
+def compile_trace(*, qemu_plugin: bool) -> Path:
+    """The shared library of trace.c, with the QEMU plugin or without; compiled on first use.
+
+    Raises MissingToolError without a C compiler, ToolError if it fails.
+    """
+    compiler = host_compiler()
+    if compiler is None:
+        raise MissingToolError("counting instructions in QEMU needs a C compiler (apt install gcc)")
+    root = resources.files(__package__)
+    sources = {name: root.joinpath(name).read_bytes() for name in _SOURCES}
+    state = hashlib.sha256(f"{platform.platform()} {compiler}".encode())
+    for name in _SOURCES:
+        state.update(sources[name])
+    kind = "plugin" if qemu_plugin else "hook"
+    units = ["trace.c", *(["qemu_plugin.c"] if qemu_plugin else [])]
+
+    def make(target: Path) -> None:
+        target.mkdir()
+        for name, content in sources.items():
+            (target / name).write_bytes(content)
+        run_tool(
+            [
+                compiler, "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O2", "-fPIC", "-shared",
+                *(["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []),
+                *units, "-o", "trace.so",
+            ],
+            timeout_s=_COMPILE_TIMEOUT_S,
+            cwd=target,
+        )  # fmt: skip
+
+    folder = cached(cache_folder("trace"), f"{kind}-{state.hexdigest()[:24]}", make)
+    return folder / "trace.so"

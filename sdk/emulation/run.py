@@ -1,0 +1,234 @@
+"""Running a container on an emulated board."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy.typing as npt
+
+from zeroskip import elf, firmware
+from zeroskip.boards import Board
+from zeroskip.emulation import protocol, qemu, unicorn_machine
+from zeroskip.emulation.cycles import CycleModel, count_instructions
+from zeroskip.emulation.profile import Profile, marks_of
+from zeroskip.emulation.protocol import Fault
+from zeroskip.errors import EmulationError, InputError, MissingToolError
+from zeroskip.firmware import Compiler, Firmware, Optimize
+from zeroskip.runtime import Model
+from zeroskip.tools import find_program, has_package, host_compiler
+
+Array = npt.NDArray[Any]
+Emulator = Literal["qemu", "unicorn"]
+
+DEFAULT_TIMEOUT_S: Final = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OpCounts:
+    """One op, summed over the batch. `cycles` is None for cores without a timing table.
+
+    The call of the hook function that marks an op is counted with it: about ten instructions.
+    """
+
+    index: int
+    instructions: int
+    cycles: int | None
+    macs_executed: int
+
+
+@dataclass(frozen=True)
+class EmulationResult:
+    """What an emulated run gave and took.
+
+    `outputs` holds one array (N, *shape) per output of the model, in its own dtype. Totals are
+    sums over the `samples` = N inferences, from the call of zs_run() to its return without the
+    hooks' own code. `stack_bytes` is the most the whole firmware used. `matches_host` says
+    whether every output is bit for bit what the host runtime gives.
+    """
+
+    board: Board
+    emulator: Emulator
+    firmware: Firmware
+    outputs: tuple[Array, ...]
+    samples: int
+    total_instructions: int
+    total_cycles: int | None
+    ops: tuple[OpCounts, ...]
+    stack_bytes: int
+    matches_host: bool
+
+    @property
+    def instructions(self) -> int:
+        """Instructions per inference, rounded to the nearest."""
+        return _mean(self.total_instructions, self.samples)
+
+    @property
+    def cycles(self) -> int | None:
+        """Cycles per inference, rounded; None if the core has no timing table."""
+        return None if self.total_cycles is None else _mean(self.total_cycles, self.samples)
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Milliseconds per inference at the board's highest clock, with zero wait states."""
+        return None if self.cycles is None else self.cycles / self.board.clock.hz * 1e3
+
+
+def choose_emulator(wanted: Emulator | None = None) -> Emulator:
+    """The emulator to use: the wanted one, or QEMU before Unicorn.
+
+    QEMU needs a C compiler, for the plugin that counts. Raises MissingToolError.
+    """
+    qemu_there = find_program(qemu.PROGRAM) is not None
+    available: dict[Emulator, bool] = {
+        "qemu": qemu_there and host_compiler() is not None,
+        "unicorn": has_package("unicorn"),
+    }
+    if wanted is None:
+        for name, there in available.items():
+            if there:
+                return name
+    elif wanted not in available:
+        raise InputError(f"emulator '{wanted}' is not one of qemu, unicorn")
+    elif available[wanted]:
+        return wanted
+    elif wanted == "qemu" and qemu_there:
+        raise MissingToolError("counting under QEMU needs a C compiler (apt install gcc)")
+    raise MissingToolError(
+        f"no emulator{f' {wanted}' if wanted else ''}: install qemu-system-arm "
+        "(apt install qemu-system-arm) or unicorn (pip install 'zeroskip[emulate]')"
+    )
+
+
+def emulate(
+    container: bytes,
+    board: Board,
+    inputs: Sequence[npt.ArrayLike],
+    *,
+    emulator: Emulator | None = None,
+    compiler: Compiler | None = None,
+    optimize: Optimize = "2",
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> EmulationResult:
+    """Build firmware for `board`, run it on `inputs` without hardware, count what it executes.
+
+    `inputs` holds one array (N, *shape) per input of the model, as `Model.run` takes them. The
+    image is linked for `board.emulation` and is the same for both emulators, which count the
+    same instructions.
+
+    Raises FormatError and InputError as `Model` does, FitError, MissingToolError, ToolError,
+    and EmulationError if the firmware faults, hangs longer than `timeout_s` seconds, or breaks
+    its protocol. Outputs that differ from the host's are not an error: see `matches_host`.
+    """
+    model = Model(container)
+    prepared = model.prepare(*inputs)
+    samples = prepared[0].shape[0]
+    if samples == 0:
+        raise InputError("the batch is empty: emulation needs at least one input")
+    chosen = choose_emulator(emulator)
+    with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
+        folder = Path(scratch)
+        built = firmware.build(
+            container, board, output=folder / "firmware.elf", compiler=compiler,
+            image="emulated", optimize=optimize,
+        )  # fmt: skip
+        image = elf.parse(built.path.read_bytes())
+        (folder / protocol.INPUT_FILE).write_bytes(protocol.encode_inputs(prepared))
+        _log.info("running %d inferences under %s", samples, chosen)
+        profile = execute(built, image, folder, chosen, timeout_s)
+        report = read_report(folder, image)
+    counts = _region_counts(profile, image, board)
+    ops = _op_counts(counts, board, report.ops, model.op_count, samples)
+    expected = model.run(*prepared)
+    matches = all(
+        a.tobytes() == b.tobytes()
+        for a, b in zip(
+            report.outputs, expected if isinstance(expected, list) else [expected], strict=True
+        )
+    )
+    return EmulationResult(
+        board=board,
+        emulator=chosen,
+        firmware=built,
+        outputs=report.outputs,
+        samples=samples,
+        total_instructions=sum(i for i, _ in counts.values()),
+        total_cycles=None if board.core.timing is None else sum(c for _, c in counts.values()),
+        ops=ops,
+        stack_bytes=report.stack_bytes,
+        matches_host=matches,
+    )
+
+
+def execute(
+    built: Firmware, image: elf.Elf, folder: Path, emulator: Emulator, timeout_s: float
+) -> Profile:
+    """Run emulated firmware in `folder`; the execution counts. Raises EmulationError."""
+    marks = marks_of(image)
+    if emulator == "qemu":
+        return qemu.run(built.path, built.board, folder, marks, timeout_s)
+    ended = unicorn_machine.run(built.path, built.board, folder, marks, timeout_s)
+    if isinstance(ended, Fault):
+        raise fault_error(ended, image)
+    return ended
+
+
+def read_report(folder: Path, image: elf.Elf) -> protocol.Report:
+    """What the firmware reported. Raises EmulationError on a fault, and as decode_results."""
+    path = folder / protocol.RESULT_FILE
+    if not path.exists():
+        raise EmulationError("the firmware ended before it could report anything")
+    report = protocol.decode_results(path.read_bytes())
+    if isinstance(report, Fault):
+        raise fault_error(report, image)
+    return report
+
+
+def fault_error(fault: Fault, image: elf.Elf) -> EmulationError:
+    """A fault as an error that names the function."""
+    reason = fault.reason or (f"CFSR {fault.cause:#010x}" if fault.cause else "HardFault")
+    if fault.pc == 0:
+        return EmulationError(f"HardFault with a lost stack frame ({reason}): stack overflow?")
+    return EmulationError(
+        f"HardFault at {fault.pc:#010x} in {image.function_at(fault.pc)}, "
+        f"called from {image.function_at(fault.lr & ~1)} ({reason})"
+    )
+
+
+def _op_counts(
+    counts: dict[int, tuple[int, int]],
+    board: Board,
+    executed: Sequence[tuple[int, int]],
+    op_count: int,
+    samples: int,
+) -> tuple[OpCounts, ...]:
+    """Counts per op. The marks number ops by their order, which the records must confirm."""
+    if [index for index, _ in executed] != list(range(op_count)) * samples:
+        raise EmulationError("the firmware did not run the ops in order")
+    macs = [0] * op_count
+    for index, count in executed:
+        macs[index] += count
+    timed = board.core.timing is not None
+    return tuple(
+        OpCounts(k, counts[k + 1][0], counts[k + 1][1] if timed else None, macs[k])
+        for k in range(op_count)
+    )
+
+
+def _region_counts(profile: Profile, image: elf.Elf, board: Board) -> dict[int, tuple[int, int]]:
+    """(instructions, cycles) by region; 0 cycles for cores without a timing table."""
+    timing = board.core.timing
+    if timing is None:
+        return {r: (count_instructions(image, c), 0) for r, c in profile.items()}
+    model = CycleModel(image, timing)
+    return {r: (model.instructions(c), model.cycles(c)) for r, c in profile.items()}
+
+
+def _mean(total: int, count: int) -> int:
+    return (2 * total + count) // (2 * count)

@@ -1,0 +1,239 @@
+"""Thumb instructions as the cycle model sees them: a class, what is read, what is written.
+
+Decoding is Capstone's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from importlib import import_module
+from typing import Any
+
+from zeroskip import elf
+from zeroskip.errors import EmulationError, MissingToolError
+
+
+class Kind(Enum):
+    """Classes of instructions that differ in timing."""
+
+    ALU = auto()
+    MULTIPLY = auto()
+    MULTIPLY_ACCUMULATE = auto()
+    MULTIPLY_LONG = auto()
+    MULTIPLY_LONG_ACCUMULATE = auto()
+    DIVIDE = auto()
+    LOAD = auto()
+    LITERAL = auto()
+    STORE = auto()
+    STORE_REGISTER_OFFSET = auto()
+    LOAD_DOUBLE = auto()
+    STORE_DOUBLE = auto()
+    LOAD_MULTIPLE = auto()
+    STORE_MULTIPLE = auto()
+    POP_PC = auto()
+    BRANCH = auto()
+    CALL = auto()
+    BRANCH_REGISTER = auto()
+    CALL_REGISTER = auto()
+    TABLE_BRANCH = auto()
+    LOAD_PC = auto()
+    WRITE_PC = auto()
+    SYSTEM = auto()
+    BARRIER = auto()
+    IF_THEN = auto()
+    FLOAT = auto()
+    FLOAT_MULTIPLY_ACCUMULATE = auto()
+    FLOAT_DIVIDE = auto()
+    FLOAT_LOAD_STORE = auto()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it writes the program counter."""
+        return self in _LEAVING
+
+    @property
+    def accesses_memory(self) -> bool:
+        return self in _MEMORY
+
+    @property
+    def computes(self) -> bool:
+        """Whether it writes core registers from the ALU or multiplier."""
+        return self in _COMPUTING
+
+
+_LEAVING = frozenset(
+    {
+        Kind.BRANCH, Kind.CALL, Kind.BRANCH_REGISTER, Kind.CALL_REGISTER, Kind.TABLE_BRANCH,
+        Kind.LOAD_PC, Kind.WRITE_PC, Kind.POP_PC,
+    }
+)  # fmt: skip
+_MEMORY = frozenset(
+    {
+        Kind.LOAD, Kind.LITERAL, Kind.STORE, Kind.STORE_REGISTER_OFFSET, Kind.LOAD_DOUBLE,
+        Kind.STORE_DOUBLE, Kind.LOAD_MULTIPLE, Kind.STORE_MULTIPLE, Kind.POP_PC, Kind.LOAD_PC,
+        Kind.FLOAT_LOAD_STORE,
+    }
+)  # fmt: skip
+_COMPUTING = frozenset(
+    {
+        Kind.ALU, Kind.MULTIPLY, Kind.MULTIPLY_ACCUMULATE, Kind.MULTIPLY_LONG,
+        Kind.MULTIPLY_LONG_ACCUMULATE, Kind.DIVIDE,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One decoded instruction.
+
+    `registers` is the length of a multiple transfer's list, in words. `writes` and
+    `address_uses` are core registers, as Capstone numbers them: what it writes, what its
+    address is computed from.
+    """
+
+    address: int
+    size: int
+    kind: Kind
+    conditional: bool = False
+    registers: int = 0
+    writes: frozenset[int] = frozenset()
+    address_uses: frozenset[int] = frozenset()
+
+    @property
+    def end(self) -> int:
+        """The address behind it."""
+        return self.address + self.size
+
+
+def halfword_count(first: int) -> int:
+    """Length of the instruction that begins with this halfword (Armv7-M ARM, A5.1)."""
+    return 2 if first >> 11 in (0b11101, 0b11110, 0b11111) else 1
+
+
+class Decoder:
+    """Decodes a program's code, each instruction once."""
+
+    def __init__(self, image: elf.Elf) -> None:
+        try:
+            capstone: Any = import_module("capstone")
+            arm_const: Any = import_module("capstone.arm_const")
+        except ImportError as error:
+            raise MissingToolError(
+                "cycle estimates need Capstone (pip install 'zeroskip[emulate]')"
+            ) from error
+        self._image = image
+        self._reader = capstone.Cs(
+            capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS
+        )
+        self._reader.detail = True
+        self._classes = _classes(arm_const)
+        self._names = arm_const
+        self._memory_operand = arm_const.ARM_OP_MEM
+        self._known: dict[int, Instruction] = {}
+        self._blocks: dict[tuple[int, int], tuple[Instruction, ...]] = {}
+
+    def at(self, address: int) -> Instruction:
+        """An instruction of a block seen before."""
+        return self._known[address]
+
+    def size_at(self, address: int) -> int:
+        """Bytes of the instruction at any address of the program."""
+        code = self._image.read(address, 2)
+        return 2 * halfword_count(code[0] | code[1] << 8)
+
+    def block(self, start: int, size: int) -> tuple[Instruction, ...]:
+        """The instructions of the `size` bytes at `start`. Raises EmulationError."""
+        if (start, size) not in self._blocks:
+            code = self._image.read(start, size)
+            decoded = tuple(self._classify(i) for i in self._reader.disasm(code, start))
+            if sum(i.size for i in decoded) != size:
+                raise EmulationError(f"cannot decode the {size} bytes of code at {start:#010x}")
+            self._blocks[start, size] = decoded
+            for instruction in decoded:
+                # The first sight counts: a block that starts inside an IT block lacks its IT.
+                self._known.setdefault(instruction.address, instruction)
+        return self._blocks[start, size]
+
+    def _classify(self, raw: Any) -> Instruction:
+        names = self._names
+        kind = self._classes.get(raw.id, Kind.ALU)
+        mnemonic = raw.mnemonic
+        _, written = raw.regs_access()
+        writes = frozenset(r for r in written if r != names.ARM_REG_CPSR)
+        memory = [o.mem for o in raw.operands if o.type == self._memory_operand]
+        uses = {r for m in memory for r in (m.base, m.index) if r}
+        registers = 0
+        if raw.id not in self._classes and mnemonic.startswith("v"):
+            kind = Kind.FLOAT
+        if kind in (Kind.LOAD_MULTIPLE, Kind.STORE_MULTIPLE):
+            stack = raw.id in _stack_ids(names)
+            listed = raw.operands if stack else raw.operands[1:]
+            registers = sum(_words(raw, o) for o in listed)
+            uses = {names.ARM_REG_SP} if stack else {raw.operands[0].reg}
+            if kind is Kind.LOAD_MULTIPLE and names.ARM_REG_PC in writes:
+                kind = Kind.POP_PC
+        elif kind is Kind.LOAD:
+            if names.ARM_REG_PC in writes:
+                kind = Kind.LOAD_PC
+            elif names.ARM_REG_PC in uses:
+                kind = Kind.LITERAL
+        elif kind is Kind.STORE and any(m.index for m in memory):
+            kind = Kind.STORE_REGISTER_OFFSET
+        elif kind is Kind.FLOAT_LOAD_STORE:
+            registers = _words(raw, raw.operands[0])
+        elif kind is Kind.ALU and names.ARM_REG_PC in writes:
+            kind = Kind.WRITE_PC
+        compare_and_branch = raw.id in (names.ARM_INS_CBZ, names.ARM_INS_CBNZ)
+        always = raw.cc in (names.ARM_CC_AL, names.ARM_CC_INVALID)
+        return Instruction(
+            address=raw.address,
+            size=raw.size,
+            kind=kind,
+            conditional=(compare_and_branch or not always) and kind is not Kind.IF_THEN,
+            registers=registers,
+            writes=writes,
+            address_uses=frozenset(uses - {names.ARM_REG_PC}),
+        )
+
+
+def _words(raw: Any, operand: Any) -> int:
+    """Words that a register of a transfer takes: d registers have two."""
+    return 2 if raw.reg_name(operand.reg).startswith("d") else 1
+
+
+def _stack_ids(names: Any) -> tuple[int, ...]:
+    return (names.ARM_INS_PUSH, names.ARM_INS_POP, names.ARM_INS_VPUSH, names.ARM_INS_VPOP)
+
+
+def _classes(names: Any) -> dict[int, Kind]:
+    """Capstone's instruction ids by class; what is missing is ALU, or FLOAT if it starts with v."""
+    members = {
+        Kind.MULTIPLY: "MUL",
+        Kind.MULTIPLY_ACCUMULATE: "MLA MLS",
+        Kind.MULTIPLY_LONG: "UMULL SMULL",
+        Kind.MULTIPLY_LONG_ACCUMULATE: "UMLAL SMLAL UMAAL",
+        Kind.DIVIDE: "SDIV UDIV",
+        Kind.LOAD: "LDR LDRB LDRH LDRSB LDRSH LDRT LDRBT LDRHT LDRSBT LDRSHT LDREX LDREXB LDREXH",
+        Kind.STORE: "STR STRB STRH STRT STRBT STRHT STREX STREXB STREXH",
+        Kind.LOAD_DOUBLE: "LDRD",
+        Kind.STORE_DOUBLE: "STRD",
+        Kind.LOAD_MULTIPLE: "LDM LDMDB POP VLDMIA VLDMDB VPOP",
+        Kind.STORE_MULTIPLE: "STM STMDB PUSH VSTMIA VSTMDB VPUSH",
+        Kind.BRANCH: "B CBZ CBNZ",
+        Kind.CALL: "BL",
+        Kind.BRANCH_REGISTER: "BX",
+        Kind.CALL_REGISTER: "BLX",
+        Kind.TABLE_BRANCH: "TBB TBH",
+        Kind.SYSTEM: "MRS MSR CPS",
+        Kind.BARRIER: "DSB DMB ISB",
+        Kind.IF_THEN: "IT",
+        Kind.FLOAT_MULTIPLY_ACCUMULATE: "VMLA VMLS VFMA VFMS VNMLA VNMLS VFNMA VFNMS",
+        Kind.FLOAT_DIVIDE: "VDIV VSQRT",
+        Kind.FLOAT_LOAD_STORE: "VLDR VSTR",
+    }
+    return {
+        getattr(names, f"ARM_INS_{name}"): kind
+        for kind, text in members.items()
+        for name in text.split()
+    }

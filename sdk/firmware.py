@@ -1,0 +1,353 @@
+"""Firmware: the C runtime, one model and the port, compiled and linked for a board.
+
+The cross compiler is arm-none-eabi-gcc when it is on PATH, otherwise the one in the `ziglang`
+package. Nothing of a C library is used, so that both give a complete image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal
+
+from zeroskip import elf
+from zeroskip.boards import Board
+from zeroskip.errors import FitError, FormatError, InputError, MissingToolError, ToolError
+from zeroskip.tools import cache_folder, cached, find_program, has_package, run_tool, write_whole
+
+Compiler = Literal["gcc", "zig"]
+Image = Literal["board", "emulated"]
+Optimize = Literal["s", "2", "3"]
+
+# Container header, runtime_c/FORMAT.md section 1.
+_MAGIC: Final = b"ZSKP"
+_HEADER_BYTES: Final = 36
+_ARENA_SIZE_AT: Final = 12
+_ARENA_LIMIT: Final = 1 << 26
+
+_COMPILE_TIMEOUT_S: Final = 300.0
+_COMMON_FLAGS: Final = (
+    "-std=c99",
+    "-mthumb",
+    "-ffreestanding",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-ffp-contract=off",
+    "-fno-common",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+    "-g0",
+)
+_ZIG_FLAGS: Final = ("-fno-sanitize=all", "-fno-pic", "-Wno-unused-command-line-argument")
+_PORT_COMMON: Final = ("startup.c", "memory.c", "marks.S")
+_SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", ".bss", ".arena")
+_BOOT2_BYTES: Final = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an image takes, in bytes, from the linked file."""
+
+    flash_model: int
+    flash_code: int
+    ram_arena: int
+    ram_stack: int
+    ram_data: int
+
+    @property
+    def flash(self) -> int:
+        return self.flash_model + self.flash_code
+
+    @property
+    def ram(self) -> int:
+        return self.ram_arena + self.ram_stack + self.ram_data
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked image. `flash_code` of `sizes` is everything in flash but the model."""
+
+    path: Path
+    board: Board
+    compiler: Compiler
+    image: Image
+    sizes: Sizes
+
+
+def choose_compiler(wanted: Compiler | None = None) -> Compiler:
+    """The cross compiler to use: the wanted one, or gcc before zig.
+
+    Raises MissingToolError if it is not installed.
+    """
+    available: dict[Compiler, bool] = {
+        "gcc": find_program("arm-none-eabi-gcc") is not None,
+        "zig": has_package("ziglang"),
+    }
+    if wanted is None:
+        for name, there in available.items():
+            if there:
+                return name
+    elif wanted not in available:
+        raise InputError(f"compiler '{wanted}' is not one of gcc, zig")
+    elif available[wanted]:
+        return wanted
+    raise MissingToolError(
+        f"no cross compiler{f' {wanted}' if wanted else ''}: install arm-none-eabi-gcc "
+        "(apt install gcc-arm-none-eabi) or zig (pip install 'zeroskip[emulate]')"
+    )
+
+
+def build(
+    container: bytes,
+    board: Board,
+    *,
+    output: Path,
+    compiler: Compiler | None = None,
+    image: Image = "board",
+    optimize: Optimize = "2",
+) -> Firmware:
+    """Compile and link firmware that holds `container`; write the ELF file `output`.
+
+    `image` "board" is for the board's own memory map and prints to its serial port;
+    "emulated" is for the memory map of the emulated machine (`board.emulation`), reads
+    inputs and writes results through semihosting. Equal inputs give equal bytes.
+
+    Raises FormatError if `container` is none, FitError if the image does not fit the board,
+    MissingToolError without a compiler, ToolError if it fails. `output` appears whole or not
+    at all.
+    """
+    arena_bytes = _arena_size(container)
+    if len(container) > board.flash.size:
+        raise _flash_error(board, len(container), len(container), 0)
+    if arena_bytes + board.stack.size > board.ram.size:
+        raise _ram_error(board, arena_bytes, 0)
+    driver = _Driver(choose_compiler(compiler), board, image, optimize)
+    objects = driver.objects()
+    with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
+        folder = Path(scratch)
+        content = driver.link(folder, objects, container, arena_bytes)
+    parsed = elf.parse(content)
+    sizes = _sizes(parsed, driver.flash_start, driver.ram_start)
+    _log.info(
+        "%s for %s by %s: flash %d of %d bytes (model %d), RAM %d of %d bytes (arena %d)",
+        output, board.name, driver.compiler, sizes.flash, board.flash.size, sizes.flash_model,
+        sizes.ram, board.ram.size, sizes.ram_arena,
+    )  # fmt: skip
+    if sizes.flash > board.flash.size:
+        raise _flash_error(board, sizes.flash, sizes.flash_model, sizes.flash_code)
+    if sizes.ram > board.ram.size:
+        raise _ram_error(board, sizes.ram_arena, sizes.ram_data)
+    if driver.boot2:
+        content = _seal_boot2(parsed)
+    write_whole(output, content)
+    return Firmware(output, board, driver.compiler, image, sizes)
+
+
+class _Driver:
+    """One compiler, set up for one board and kind of image."""
+
+    def __init__(self, compiler: Compiler, board: Board, image: Image, optimize: str) -> None:
+        if optimize not in ("s", "2", "3"):
+            raise InputError(f"optimization '{optimize}' is not one of s, 2, 3")
+        if image not in ("board", "emulated"):
+            raise InputError(f"image '{image}' is not one of board, emulated")
+        self.compiler: Compiler = compiler
+        self.board = board
+        emulated = image == "emulated"
+        self.flash_start = board.emulation.flash_start if emulated else board.flash.start
+        self.ram_start = board.emulation.ram_start if emulated else board.ram.start
+        self.boot2 = not emulated and board.boot == "rp2040-boot2"
+        core = board.core
+        self._port: tuple[str, ...]
+        if emulated:
+            self._port = (*_PORT_COMMON, "semihost.c", "main_emulated.c")
+            # Unaligned accesses fault on ARMv6-M; the machine it is emulated on allows them.
+            stricter = core.unicorn_cpu == "cortex-m0" and board.emulation.machine != "microbit"
+            defines = [f"-DPORT_TRAP_UNALIGNED={int(stricter)}"]
+        else:
+            self._port = (
+                *_PORT_COMMON, "cycles.c", f"console_{board.console.driver}.c", "main_board.c",
+                *(["boot2_rp2040.S"] if self.boot2 else []),
+            )  # fmt: skip
+            defines = [
+                "-DPORT_TRAP_UNALIGNED=0",
+                f"-DPORT_CYCLES_DWT={int(core.cycle_counter == 'dwt')}",
+                f"-DPORT_CONSOLE_BASE={board.console.base:#x}u",
+                f"-DPORT_CONSOLE_CLOCK_HZ={board.console.clock_hz}u",
+                f"-DPORT_CONSOLE_BAUD={board.console.baud}u",
+            ]
+        if compiler == "gcc":
+            self._command = [str(find_program("arm-none-eabi-gcc"))]
+            self._target = list(core.compiler.gcc_flags)
+        else:
+            self._command = [sys.executable, "-m", "ziglang", "cc"]
+            self._target = ["-target", core.compiler.zig_target, f"-mcpu={core.compiler.zig_cpu}"]
+            self._target += _ZIG_FLAGS
+        self._target += [*_COMMON_FLAGS, f"-O{optimize}"]
+        self._compile_flags = [*self._target, "-Iinclude", "-isystem", "libc", *defines]
+
+    def objects(self) -> Path:
+        """The folder with the compiled runtime and port, from the cache if it is there."""
+        files = _source_files(self._port)
+        version = run_tool([*self._command, "--version"], timeout_s=60).stdout
+        state = hashlib.sha256()
+        for text in (version, *self._compile_flags):
+            state.update(text.encode() + b"\0")
+        for name, data in sorted(files.items()):
+            state.update(f"{name}\0{len(data)}\0".encode() + data)
+        key = f"{self.board.core.name}-{self.compiler}-{state.hexdigest()[:24]}"
+        return cached(cache_folder("objects"), key, lambda path: self._compile(files, path))
+
+    def _compile(self, files: dict[str, bytes], target: Path) -> None:
+        _log.info("compiling the runtime for %s with %s", self.board.core.name, self.compiler)
+        target.mkdir()
+        with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
+            folder = Path(scratch)
+            for name, data in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(data)
+            sources = sorted(n for n in files if n.endswith((".c", ".S")) and "model.S" not in n)
+
+            def compile_one(name: str) -> None:
+                made = target / (Path(name).stem + ".o")
+                self._run([*self._compile_flags, "-c", name, "-o", str(made)], folder)
+
+            # Relative names and one working directory: no path of this machine in the objects.
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                list(pool.map(compile_one, sources))
+
+    def link(self, folder: Path, objects: Path, container: bytes, arena_bytes: int) -> bytes:
+        """The linked ELF file."""
+        (folder / "model.zsk").write_bytes(container)
+        (folder / "model.S").write_bytes(_resource("port", "model.S"))
+        (folder / "link.ld").write_text(self._linker_script(arena_bytes))
+        self._run([*self._target, "-c", "model.S", "-o", "model.o"], folder)
+        self._run(
+            [
+                *self._target, "-nostdlib", "-static", "-T", "link.ld", "-Wl,--gc-sections",
+                "-Wl,--build-id=none", "-Wl,-e,port_reset", "model.o",
+                *sorted(str(p) for p in objects.glob("*.o")),
+                "-lgcc" if self.compiler == "gcc" else "-lcompiler_rt", "-o", "firmware.elf",
+            ],
+            folder,
+        )  # fmt: skip
+        return (folder / "firmware.elf").read_bytes()
+
+    def _linker_script(self, arena_bytes: int) -> str:
+        script = _resource("port", "link.ld.in").decode()
+        for name, value in {
+            "FLASH_START": self.flash_start,
+            "RAM_START": self.ram_start,
+            "STACK_SIZE": self.board.stack.size,
+            "ARENA_SIZE": arena_bytes,
+        }.items():
+            script = script.replace(f"@{name}@", f"{value:#x}")
+        return script
+
+    def _run(self, arguments: Sequence[str], folder: Path) -> None:
+        run_tool(
+            [*self._command, *arguments],
+            timeout_s=_COMPILE_TIMEOUT_S,
+            cwd=folder,
+            environment={"LC_ALL": "C"},
+        )
+
+
+def _source_files(port: Sequence[str]) -> dict[str, bytes]:
+    """Everything that is compiled, by its path in the build folder."""
+    root = resources.files("zeroskip.runtime_c")
+    files: dict[str, bytes] = {}
+    for folder in ("include", "src"):
+        for entry in root.joinpath(folder).iterdir():
+            if entry.name.endswith((".c", ".h")):
+                files[f"{folder}/{entry.name}"] = entry.read_bytes()
+    for name in (*port, "port.h", "semihost.h"):
+        files[f"port/{name}"] = _resource("port", name)
+    files["libc/string.h"] = _resource("port", "string.h")
+    return files
+
+
+def _resource(*path: str) -> bytes:
+    return resources.files("zeroskip.runtime_c").joinpath(*path).read_bytes()
+
+
+def _arena_size(container: bytes) -> int:
+    if len(container) < _HEADER_BYTES or container[:4] != _MAGIC:
+        raise FormatError(f"not a .zsk container: {len(container)} bytes without its magic ZSKP")
+    (arena_bytes,) = struct.unpack_from("<I", container, _ARENA_SIZE_AT)
+    if arena_bytes > _ARENA_LIMIT:
+        raise FormatError(f"container asks for an arena of {arena_bytes} bytes; the limit is 2^26")
+    return int(arena_bytes)
+
+
+def _sizes(parsed: elf.Elf, flash_start: int, ram_start: int) -> Sizes:
+    by_name = {s.name: s for s in parsed.sections if s.allocated and s.size}
+    if unknown := sorted(set(by_name) - set(_SECTIONS)):
+        raise ToolError(f"the linker placed unknown sections: {', '.join(unknown)}")
+    size = {name: by_name[name].size if name in by_name else 0 for name in _SECTIONS}
+    in_flash = [s for s in parsed.segments if s.data]
+    flash_end = max(s.load_address + len(s.data) for s in in_flash)
+    ram_end = max(
+        by_name[n].address + size[n] for n in (".stack", ".data", ".bss", ".arena") if n in by_name
+    )
+    model = size[".model"]
+    return Sizes(
+        flash_model=model,
+        flash_code=flash_end - flash_start - model,
+        ram_arena=size[".arena"],
+        ram_stack=size[".stack"],
+        ram_data=ram_end - ram_start - size[".arena"] - size[".stack"],
+    )
+
+
+def _flash_error(board: Board, needed: int, model: int, code: int) -> FitError:
+    parts = f"model {model}, code {code}" if code else "the model alone"
+    return FitError(
+        f"does not fit {board.name}: flash needs {needed} of {board.flash.size} bytes ({parts}); "
+        "prune further, share weights (zeroskip prune), or take a board with more flash"
+    )
+
+
+def _ram_error(board: Board, arena: int, data: int) -> FitError:
+    needed = arena + data + board.stack.size
+    return FitError(
+        f"does not fit {board.name}: RAM needs {needed} of {board.ram.size} bytes (arena {arena}, "
+        f"stack {board.stack.size}, data {data}); use a smaller input or fewer channels in the "
+        "widest layers, or take a board with more RAM"
+    )
+
+
+def _seal_boot2(parsed: elf.Elf) -> bytes:
+    """Fill in the checksum that the RP2040's mask ROM wants behind its second boot stage."""
+    section = parsed.section(".boot2")
+    if section is None or section.size != _BOOT2_BYTES:
+        raise ToolError("the linker left out the RP2040's second boot stage")
+    content = bytearray(parsed.content)
+    stage = bytes(content[section.offset : section.offset + _BOOT2_BYTES - 4])
+    struct.pack_into("<I", content, section.offset + _BOOT2_BYTES - 4, crc32_mpeg2(stage))
+    return bytes(content)
+
+
+def crc32_mpeg2(data: bytes) -> int:
+    """CRC-32/MPEG-2: polynomial 0x04C11DB7, not reflected, start all ones, no final xor.
+
+    That of RP2040 Datasheet section 2.8.1.3.1.
+    """
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = ((crc << 1) ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
