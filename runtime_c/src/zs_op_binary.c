@@ -47,6 +47,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct binary *
     zs_tensor_read(ctx, r, &p->b);
     zs_tensor_read(ctx, r, &p->out);
     p->kind = zs_reader_u8(r);
+    p->left_shift = 0;
     if (p->out.dtype == ZS_FLOAT32) {
         zs_read_range_f32(r, &p->low_f32, &p->high_f32);
     } else {

@@ -1,0 +1,109 @@
+"""The C runtime on the host equals the numpy oracle, bit for bit, on random graphs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import random_graph, random_inputs
+
+from zeroskip.converters import container, reference
+from zeroskip.converters.ir import Conv2D, FullyConnected, Graph
+from zeroskip.converters.planner import Prefer
+from zeroskip.errors import ModelError
+from zeroskip.runtime import Model
+
+
+def build(graph: Graph, prefer: Prefer = Prefer.SIZE) -> bytes | None:
+    """The container, or None where the random scales cannot be represented."""
+    try:
+        return container.build(graph, prefer=prefer)
+    except ModelError as error:
+        assert "scale" in str(error) or "multiplier" in str(error) or "factor" in str(error)
+        return None
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["int8", "float32"]), st.integers(1, 4))
+def test_random_graphs_give_the_bits_of_the_oracle(seed: int, dtype: str, ops: int) -> None:
+    graph = random_graph(seed, dtype, ops)
+    x = random_inputs(graph, 2, seed)
+    for prefer in Prefer:
+        blob = build(graph, prefer)
+        if blob is None:
+            return
+        expected = reference.run(graph, [x])[0]
+        assert same_bits(np.asarray(Model(blob).run(x)), expected), (seed, dtype, prefer)
+
+
+@pytest.mark.parametrize("io", ["uint8", "float32"])
+def test_inputs_and_outputs_of_another_dtype(io: str) -> None:
+    checked = 0
+    for seed in range(80):
+        graph = random_graph(seed, "int8", 2, io)
+        blob = build(graph)
+        if blob is not None:
+            x = random_inputs(graph, 2, seed)
+            expected = reference.run(graph, [x])[0]
+            assert expected.dtype == io
+            assert same_bits(np.asarray(Model(blob).run(x)), expected), (seed, io)
+            checked += 1
+    assert checked >= 40
+
+
+def test_most_random_graphs_can_be_built() -> None:
+    built = sum(build(random_graph(seed, "int8")) is not None for seed in range(100))
+    assert built >= 70
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("prefer", list(Prefer))
+def test_executed_macs_are_those_of_live_weights_and_live_inputs(
+    dtype: str, prefer: Prefer
+) -> None:
+    """Convolutions skip input rows that are zero throughout, matrix products zero inputs."""
+    checked = 0
+    for seed in range(60):
+        graph = random_graph(seed, dtype, 3)
+        blob = build(graph, prefer)
+        if blob is None:
+            continue
+        x = random_inputs(graph, 1, seed)
+        values = reference.run_all(graph, [x])
+        _, macs = Model(blob).run_counted(x)
+        ops = [op for op in graph.ops if op.kind != "reshape"]
+        for op, executed in zip(ops, macs, strict=True):
+            if isinstance(op.attributes, FullyConnected | Conv2D):
+                assert executed == expected_macs(graph, op, values[op.inputs[0]][0])
+                checked += 1
+            else:
+                assert executed == 0
+    assert checked >= 20
+
+
+def expected_macs(graph: Graph, op, x: np.ndarray) -> int:
+    weight = graph.tensors[op.inputs[1]]
+    live_weight = weight.data != weight.zero_point
+    live = x != graph.tensors[op.inputs[0]].zero_point
+    a = op.attributes
+    if isinstance(a, FullyConnected):
+        rows = live.reshape(-1, weight.shape[1])
+        return int((rows.astype(int) @ live_weight.T.astype(int)).sum())
+    out_h, out_w = graph.output_tensor(op).shape[1:]
+    kernel_h, kernel_w = weight.shape[2:]
+    pointwise = (kernel_h, kernel_w) == (1, 1) and a.stride == (1, 1) and a.padding[::2] == (0, 0)
+    row_live = live.reshape(live.shape[0], 1, -1) if pointwise else live
+    row_live = row_live.any(axis=2)
+    per_group = weight.shape[0] // a.groups
+    total = 0
+    for o, c, ky, kx in np.argwhere(live_weight):
+        channel = (o // per_group) * weight.shape[1] + c
+        xs = np.arange(out_w) * a.stride[1] - a.padding[2] + kx * a.dilation[1]
+        ys = np.arange(out_h) * a.stride[0] - a.padding[0] + ky * a.dilation[0]
+        ys = ys[(ys >= 0) & (ys < x.shape[1])]
+        used = row_live[channel, 0] * len(ys) if pointwise else row_live[channel, ys].sum()
+        total += int(used) * int(((xs >= 0) & (xs < x.shape[2])).sum())
+    return total
