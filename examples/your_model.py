@@ -17,9 +17,6 @@ from torch.nn.utils import prune
 
 import zeroskip
 from zeroskip import boards, firmware
-from zeroskip.converters import container
-from zeroskip.converters.frontends import pytorch
-from zeroskip.converters.passes.quantize import quantize
 
 
 def build_model() -> nn.Module:
@@ -46,8 +43,7 @@ def main(board_name: str) -> None:
     test = random.standard_normal((10, 3, 32, 32), dtype=np.float32)  # held-out inputs
 
     model = build_model()
-    graph = quantize(pytorch.load(model, calibration[:1]), calibration)
-    blob = container.build(graph)
+    blob = zeroskip.convert(model, calibration=calibration)
     Path("model.zsk").write_bytes(blob)
     print(f"model.zsk: {len(blob):,} bytes")
 

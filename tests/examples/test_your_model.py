@@ -13,7 +13,7 @@ import zeroskip
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "your_model.py"
 
 
-@pytest.mark.tool("arm-none-eabi-gcc")
+@pytest.mark.tool("ziglang")
 def test_the_example_converts_checks_and_builds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

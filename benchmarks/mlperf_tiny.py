@@ -1,0 +1,104 @@
+"""The MLPerf Tiny int8 models: container bytes, arena, and estimated cycles on emulated boards.
+
+    python benchmarks/mlperf_tiny.py [FOLDER] [--write]
+
+FOLDER holds mlperf_tiny_{kws,ic,vww}_int8.tflite; the default is $ZEROSKIP_DATA/models. The table
+is printed; with --write it replaces benchmarks/mlperf_tiny.md. Exit status 1 if a device's output
+is not that of the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import zeroskip
+from zeroskip import boards
+from zeroskip.emulation.run import EmulationResult, emulate
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TABLE: Final = Path(__file__).with_name("mlperf_tiny.md")
+MODELS: Final = ("kws", "ic", "vww")
+BOARDS: Final = ("nucleo-l4r5zi", "raspberry-pi-pico", "mps2-an505")
+
+# Not made by this script. TensorFlow Lite Micro: sources of 2026-08 with CMSIS-NN, gcc 12.2 -O3,
+# priced once with the same Cortex-M4 and M0+ tables; arena bytes as its interpreter reports them.
+# X-CUBE-AI 9.0: MLPerf Tiny v1.2, closed division, NUCLEO-L4R5ZI, cycles = latency x 120 MHz.
+TFLM_M4_MCYCLES: Final = {"kws": 8.96, "ic": 35.7, "vww": 28.6}
+TFLM_M0PLUS_MCYCLES: Final = {"kws": 39.8, "ic": 137.1, "vww": 119.2}
+TFLM_ARENA_BYTES: Final = {"kws": 22_820, "ic": 54_996, "vww": 100_708}
+X_CUBE_AI_M4_MCYCLES: Final = {"kws": 5.2, "ic": 19.8, "vww": 10.7}
+
+
+def measure(path: Path) -> tuple[bytes, zeroskip.Model, list[EmulationResult]]:
+    """Convert one model and run one inference with a fixed random input on each board."""
+    blob = zeroskip.convert(path)
+    model = zeroskip.Model(blob)
+    x = np.random.default_rng(0).integers(-128, 128, (1, *model.inputs[0].shape)).astype(np.int8)
+    return blob, model, [emulate(blob, boards.load(name), [x]) for name in BOARDS]
+
+
+def row(name: str, path: Path) -> tuple[str, bool]:
+    """One line of the table, and whether all outputs were the host's."""
+    blob, model, (m4, m0plus, m33) = measure(path)
+    assert m4.cycles is not None and m0plus.cycles is not None
+    cells = [
+        name,
+        f"{path.stat().st_size:,}",
+        f"{len(blob):,}",
+        f"{model.arena_bytes:,}",
+        f"{TFLM_ARENA_BYTES[name]:,}",
+        f"{m4.cycles / 1e6:.1f}",
+        f"{TFLM_M4_MCYCLES[name]:.1f}",
+        f"{X_CUBE_AI_M4_MCYCLES[name]:.1f}",
+        f"{m0plus.cycles / 1e6:.1f}",
+        f"{TFLM_M0PLUS_MCYCLES[name]:.1f}",
+        f"{m33.instructions / 1e6:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |", all(r.matches_host for r in (m4, m0plus, m33))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="zeroskip on the MLPerf Tiny models.")
+    data = Path(os.environ.get("ZEROSKIP_DATA", ROOT.parent / "shared"))
+    parser.add_argument("folder", type=Path, nargs="?", default=data / "models")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    args = parser.parse_args(argv)
+
+    rows, identical = [], True
+    for name in MODELS:
+        line, same = row(name, args.folder / f"mlperf_tiny_{name}_int8.tflite")
+        rows.append(line)
+        identical &= same
+    text = HEAD + "\n".join(rows) + "\n"
+    print(text, end="")
+    if args.write:
+        TABLE.write_text(text, encoding="utf-8")
+    return 0 if identical else 1
+
+
+HEAD: Final = """\
+# MLPerf Tiny models
+
+Printed by `python benchmarks/mlperf_tiny.py --write` from the stock int8 models, converted
+losslessly; the outputs on the emulated boards are the host's, bit for bit. Cycles in millions.
+
+- zeroskip: **estimated**, executed instructions priced with the core's timing table at zero wait
+  states (M33: instructions, there is no table yet).
+- TFLM: TensorFlow Lite Micro with CMSIS-NN, sources of 2026-08, gcc 12.2 -O3, **estimated** once
+  with the same tables; not run by this script.
+- X-CUBE-AI 9.0: **published**, MLPerf Tiny v1.2, closed division, NUCLEO-L4R5ZI at 120 MHz.
+
+| model | .tflite | .zsk | arena | TFLM | M4 | TFLM | X-CUBE-AI | M0+ | TFLM | M33 instructions |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

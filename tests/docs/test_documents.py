@@ -1,0 +1,147 @@
+"""The documents are true: their code runs, their links lead somewhere, their lists are complete."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "runtime_c" / "FORMAT.md"]
+)
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The fenced code blocks of one language, in order."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def listed(row: str) -> list[str]:
+    """The names in one row of the README's table of what is supported."""
+    text = README.read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^\| {row} \| (.*?) \|$", text, flags=re.MULTILINE)
+    return re.split(r"[,;] ", found)
+
+
+@pytest.fixture(scope="module")
+def quick_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's Python has run."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("readme")
+    (program,) = blocks(README, "python")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(quick_start: Path) -> None:
+    assert (quick_start / "model.zsk").stat().st_size > 100
+
+
+@pytest.mark.slow
+@pytest.mark.tool("ziglang", "unicorn")
+def test_the_commands_of_the_readme_run(quick_start: Path) -> None:
+    bin_folder = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    (commands,) = blocks(README, "sh")
+    done = subprocess.run(
+        ["sh", "-e"],
+        input=commands,
+        cwd=quick_start,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (quick_start / "y.npy").exists()
+    assert (quick_start / "firmware.elf").read_bytes()[:4] == b"\x7fELF"
+
+
+def test_the_c_of_the_readme_compiles(tmp_path: Path) -> None:
+    (body,) = blocks(README, "c")
+    (tmp_path / "main.c").write_text(
+        '#include "zs.h"\n#include <string.h>\n'
+        "int run(const void *blob, size_t blob_size, const int8_t image[64]);\n"
+        "static uint32_t arena[1024];\n"
+        "int run(const void *blob, size_t blob_size, const int8_t image[64])\n{\nint best = 0;\n"
+        + body.replace("sizeof image", "64").replace(
+            "zs_output(&model, arena, 0);", "zs_output(&model, arena, 0); best = scores[0];"
+        )
+        + "return best;\n}\n",
+        encoding="utf-8",
+    )
+    include = f"-I{ROOT / 'runtime_c' / 'include'}"
+    compiler = shutil.which("cc")
+    assert compiler is not None, "zeroskip needs a C compiler to be installed at all"
+    done = subprocess.run(
+        [compiler, *"-std=c99 -Wall -Wextra -Werror -fsyntax-only".split(), include, "main.c"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_quick_start_is_short() -> None:
+    (python,) = blocks(README, "python")
+    (shell,) = blocks(README, "sh")
+    lines = [line for line in (python + shell).splitlines() if line.strip()]
+    assert len(lines) <= 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_make_targets_that_are_named_exist(document: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    named = re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= targets
+
+
+def test_every_tflite_operator_is_listed() -> None:
+    pytest.importorskip("tflite")
+    from zeroskip.converters.frontends.tflite import TRANSLATORS
+
+    named = {name for name in listed("TFLite") if name.isupper() or "_" in name}
+    assert named == {*TRANSLATORS, "DENSIFY"}
+
+
+def test_every_board_is_listed() -> None:
+    folders = {p.parent.name for p in (ROOT / "boards").glob("*/board.toml")}
+    assert set(listed("boards")) == folders
+
+
+def test_the_number_of_operators_is_right() -> None:
+    pytest.importorskip("tflite")
+    from zeroskip.converters.frontends.tflite import TRANSLATORS
+
+    assert f"| {len(TRANSLATORS)} of TFLite |" in README.read_text(encoding="utf-8")
+
+
+def test_the_figures_of_the_readme_are_those_of_the_tables() -> None:
+    readme = README.read_text(encoding="utf-8")
+    sizes = (ROOT / "benchmarks" / "sizes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^\| cortex-m4 \| kws \| -O2 \| ([\d,]+) \|", sizes, flags=re.MULTILINE)
+    assert f"| {text} bytes, measured" in readme
+    models = (ROOT / "benchmarks" / "mlperf_tiny.md").read_text(encoding="utf-8")
+    rows = {row.split(" | ")[0][2:]: row.split(" | ") for row in models.splitlines()}
+    vww, kws = rows["vww"], rows["kws"]
+    assert f"model | {vww[2]} bytes, measured | {vww[1]} bytes" in readme
+    assert f"vww on M4 | {vww[5]} Mcycles, estimated | {vww[6]} Mcycles" in readme
+    assert f"vww on M0+ | {vww[8]} Mcycles, estimated | {vww[9]} Mcycles" in readme
+    assert f"on M4 | {kws[5]} Mcycles, estimated | {kws[6]} Mcycles" in readme
