@@ -6,6 +6,7 @@ its command is called, so that `zeroskip --help` stays fast.
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -33,19 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         status: int = import_module(f"zeroskip.cli.{args.command}").run(args)
+        sys.stdout.flush()
         return status
     except ZeroSkipError as error:
         if args.debug:
             raise
         print(f"zeroskip {args.command}: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:
+        # Whoever read our output has gone; closing stdout at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if args.debug:
             raise
         print(f"zeroskip {args.command}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 1
     except KeyboardInterrupt:
         print(f"zeroskip {args.command}: interrupted", file=sys.stderr)
         return 1

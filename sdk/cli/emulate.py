@@ -1,0 +1,218 @@
+"""zeroskip emulate OUT.zsk --board BOARD [--input X.npy --output Y.npy] [--json]"""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroskip import boards
+from zeroskip.cli.build import add_compiler_arguments
+from zeroskip.cli.table import render
+from zeroskip.conversion import load_arrays
+from zeroskip.converters.container import Description, describe
+from zeroskip.emulation import EmulationResult, emulate
+from zeroskip.errors import InputError
+from zeroskip.runtime import Model
+from zeroskip.tools import write_whole
+
+Array = npt.NDArray[Any]
+
+_SEED: Final = 0
+_NO_TIMING: Final = "not estimated yet for this core"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("container", type=Path, help="a .zsk file")
+    parser.add_argument(
+        "--board", required=True, help="a name from `zeroskip boards`, or a folder with board.toml"
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="X.npy",
+        help="inputs (N, ...) as for `zeroskip run`; one random input if left out",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="Y.npy",
+        help="where the outputs (N, ...) go; .npz for several",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--emulator", choices=("qemu", "unicorn"), help="(QEMU if it is there, else Unicorn)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds the run may take (600)"
+    )
+    add_compiler_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    board = boards.load(args.board)
+    if not args.timeout > 0:
+        raise InputError(f"--timeout {args.timeout:g} must be above 0")
+    model = Model.load(args.container)
+    if args.output and len(model.outputs) > 1 and args.output.suffix != ".npz":
+        raise InputError(f"the model has {len(model.outputs)} outputs: --output must be a .npz")
+    blob = args.container.read_bytes()
+    inputs = load_arrays(args.input) if args.input else _random_inputs(model)
+    result = emulate(
+        blob,
+        board,
+        inputs,
+        emulator=args.emulator,
+        compiler=args.compiler,
+        optimize=args.optimize,
+        timeout_s=args.timeout,
+    )
+    if args.output:
+        write_whole(args.output, _encode(args.output, result.outputs))
+    description = describe(blob)
+    if args.json:
+        print(json.dumps(as_json(result, description), indent=2))
+    else:
+        print("\n".join(_as_text(result, description, args.container.name)))
+    if not result.matches_host:
+        print(f"zeroskip emulate: outputs on {board.name} differ from the host's", file=sys.stderr)
+        return 1
+    return 0
+
+
+def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
+    """The object that --json prints. Counts are per inference, the mean of the batch.
+
+    energy_uj and energy_class are null until boards describe their current.
+    """
+    timing = r.board.core.timing
+    sizes = r.firmware.sizes
+    return {
+        "board": r.board.name,
+        "core": r.board.core.name,
+        "clock_hz": r.board.clock.hz,
+        "cycles": r.cycles,
+        "instructions": r.instructions,
+        "latency_ms": r.latency_ms,
+        "energy_uj": None,
+        "energy_class": None,
+        "provenance": "estimated",
+        "timing_model": timing.name if timing else None,
+        "known_error": timing.known_error if timing else None,
+        "emulator": r.emulator,
+        "compiler": r.firmware.compiler,
+        "samples": r.samples,
+        "flash_bytes": {"model": sizes.flash_model, "code": sizes.flash_code},
+        "ram_bytes": {
+            "arena": sizes.ram_arena,
+            "scratch": scratch_bytes(d),
+            "stack": r.stack_bytes,
+            "stack_reserved": sizes.ram_stack,
+            "data": sizes.ram_data,
+        },
+        "matches_host": r.matches_host,
+        "layers": [
+            {
+                "name": op.name,
+                "op": op.op,
+                "codec": op.codec,
+                "bytes": op.bytes,
+                "macs": op.macs,
+                "macs_nonzero_weight": op.macs_nonzero_weight,
+                "macs_executed": _mean(counts.macs_executed, r.samples),
+                "instructions": _mean(counts.instructions, r.samples),
+                "cycles": None if counts.cycles is None else _mean(counts.cycles, r.samples),
+            }
+            for op, counts in zip(d.ops, r.ops, strict=True)
+        ],
+    }
+
+
+def scratch_bytes(d: Description) -> int:
+    """Bytes of the arena that never hold an activation: they are there for scratch alone."""
+    tensors = [*d.inputs, *d.outputs, *(op.output for op in d.ops)]
+    used = sorted(
+        (t.location, t.location + int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize)
+        for t in tensors
+        if not t.constant
+    )
+    covered = reach = 0
+    for start, end in used:
+        covered += max(0, end - max(start, reach))
+        reach = max(reach, end)
+    return max(0, d.arena_bytes - covered)
+
+
+def _as_text(r: EmulationResult, d: Description, name: str) -> list[str]:
+    board, sizes = r.board, r.firmware.sizes
+    timing = board.core.timing
+    rows = [
+        [
+            str(op.index),
+            op.name,
+            op.op,
+            op.codec or "",
+            f"{op.bytes:,}",
+            f"{op.macs:,}" if op.macs else "",
+            f"{_mean(c.macs_executed, r.samples):,}" if op.macs else "",
+            f"{_mean(c.instructions, r.samples):,}",
+            "" if c.cycles is None else f"{_mean(c.cycles, r.samples):,}",
+        ]
+        for op, c in zip(d.ops, r.ops, strict=True)
+    ]
+    head = ["", "name", "op", "codec", "bytes", "MACs", "executed", "instructions", "cycles"]
+    batch = "one inference" if r.samples == 1 else f"mean of {r.samples} inferences"
+    lines = [
+        f"{name} on {board.title}, {board.core.name} at {board.clock.hz / 1e6:g} MHz "
+        f"({r.emulator}, {r.firmware.compiler}; {batch})",
+        "",
+        *render(head, rows, left=(1, 2, 3)),
+        "",
+        f"instructions  {r.instructions:,}",
+    ]
+    if timing is None or r.cycles is None or r.latency_ms is None:
+        lines.append(f"cycles        {_NO_TIMING} ({board.core.name})")
+    else:
+        lines += [
+            f"cycles        {r.cycles:,} (estimated: {timing.name}; {timing.known_error})",
+            f"latency       {r.latency_ms:.3f} ms (estimated)",
+        ]
+    return [
+        *lines,
+        f"flash         {sizes.flash:,} of {board.flash.size:,} bytes: "
+        f"model {sizes.flash_model:,}, code {sizes.flash_code:,}",
+        f"RAM           {sizes.ram:,} of {board.ram.size:,} bytes: arena {sizes.ram_arena:,} "
+        f"(scratch {scratch_bytes(d):,}), stack {sizes.ram_stack:,} ({r.stack_bytes:,} used)",
+        f"output        {'identical to' if r.matches_host else 'DIFFERENT FROM'} the host's",
+    ]
+
+
+def _random_inputs(model: Model) -> list[Array]:
+    rng = np.random.default_rng(_SEED)
+    inputs = []
+    for port in model.inputs:
+        if port.dtype == np.float32:
+            values: Array = rng.standard_normal((1, *port.shape)).astype(np.float32)
+        else:
+            limits = np.iinfo(port.dtype)
+            values = rng.integers(limits.min, limits.max + 1, (1, *port.shape)).astype(port.dtype)
+        inputs.append(values)
+    return inputs
+
+
+def _encode(path: Path, outputs: Sequence[Array]) -> bytes:
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **{f"output_{i}": y for i, y in enumerate(outputs)})
+    else:
+        np.save(buffer, outputs[0])
+    return buffer.getvalue()
+
+
+def _mean(total: int, count: int) -> int:
+    return (2 * total + count) // (2 * count)
