@@ -223,17 +223,14 @@ class Builder:
             origin = known.get(Layout.SOURCE)
         if origin is None or not is_spatial(tensor.shape):
             raise self.malformed(f"'{tensor.name}' is not available as {layout.value}")
-        shape = ir_shape(tensor.shape, layout)
-        if self.tensors[origin].shape == shape:
-            known[layout] = origin
-        elif order_free(tensor.shape) or layout is Layout.FLAT:
-            known[layout] = self._convert("reshape", Reshape(), origin, index, layout)
+        if layout is Layout.FLAT or order_free(tensor.shape):
+            known[layout] = self._reordered("reshape", Reshape(), origin, index, layout)
         else:
             perm = (1, 2, 0) if layout is Layout.SOURCE else (2, 0, 1)
-            known[layout] = self._convert("transpose", Transpose(perm), origin, index, layout)
+            known[layout] = self._reordered("transpose", Transpose(perm), origin, index, layout)
         return known[layout]
 
-    def _convert(
+    def _reordered(
         self, label: str, attributes: Attributes, origin: str, index: int, layout: Layout
     ) -> str:
         source = self.source(index)
@@ -242,6 +239,8 @@ class Builder:
             name=f"{source.name}/{layout.value}",
             shape=ir_shape(source.shape, layout),
         )
+        if isinstance(attributes, Reshape) and tensor.shape == self.tensors[origin].shape:
+            return origin
         return self.emit(label, attributes, (origin,), tensor)
 
     def ready_layout(self, index: int) -> Layout:
