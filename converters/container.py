@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroskip.converters import lowering, planner
-from zeroskip.converters.codecs import VALUES, POSITIONS, EncodedMatrix
+from zeroskip.converters.codecs import POSITIONS, VALUES, EncodedMatrix
 from zeroskip.converters.description import Description, describe
 from zeroskip.converters.format import (
     CONSTANT_FLAG,
@@ -296,7 +296,11 @@ class _Builder:
         if output.dtype == "int8":
             p = lowering.weighted(self._graph, op)
             w.u8(0 if p.multiplier.size == 1 else 1)
-            w.var(self._store(p.multiplier.astype("<i4").tobytes() + p.shift.astype("i1").tobytes()).offset)
+            w.var(
+                self._store(
+                    p.multiplier.astype("<i4").tobytes() + p.shift.astype("i1").tobytes()
+                ).offset
+            )
             w.svar(p.low, p.high)
         else:
             w.f32(*map(float, lowering.float_range(a.clamp)))
@@ -350,5 +354,3 @@ def _round_up(size: int) -> int:
 
 def _pad(section: bytes) -> bytes:
     return section + bytes(-len(section) % 4)
-
-

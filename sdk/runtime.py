@@ -141,7 +141,9 @@ class Model:
             batch = array[np.newaxis] if single else array
             if batch.shape[1:] != port.shape or batch.ndim != len(port.shape) + 1:
                 expected = ", ".join(["N", *map(str, port.shape)])
-                raise InputError(f"input {index} has shape {array.shape}, the model takes ({expected})")
+                raise InputError(
+                    f"input {index} has shape {array.shape}, the model takes ({expected})"
+                )
             if batch.shape[0] != (1 if single else arrays[0].shape[0]):
                 raise InputError(f"input {index} has another batch size than input 0")
             if batch.dtype.kind == "f":

@@ -12,8 +12,8 @@ from zeroskip.converters.ir import (
     NO_CLAMP,
     RELU,
     RELU6,
-    Attributes,
     Array,
+    Attributes,
     Binary,
     BinaryKind,
     Clamp,
@@ -95,7 +95,12 @@ class GraphMaker:
     ) -> Tensor:
         output = self.activation(shape, like)
         self.ops.append(
-            Op(f"{attributes.name}_{len(self.ops)}", attributes, tuple(t.name for t in inputs), output.name)
+            Op(
+                f"{attributes.name}_{len(self.ops)}",
+                attributes,
+                tuple(t.name for t in inputs),
+                output.name,
+            )
         )
         self.last = output
         return output
@@ -113,9 +118,7 @@ class GraphMaker:
             if zero:
                 data = np.where(data == 0, zero, data).astype(np.int8)
             q = Quantization(tuple(float(np.float32(s)) for s in scales), zero)
-            bias_q = Quantization(
-                tuple(float(np.float32(s * x.scale)) for s in q.scale), 0
-            )
+            bias_q = Quantization(tuple(float(np.float32(s * x.scale)) for s in q.scale), 0)
         weight = self.add(Tensor(f"w{len(self.tensors)}", shape, self.dtype, q, data))
         if self.integer(0, 2) == 0:
             return (weight,)

@@ -128,9 +128,7 @@ def decode(encoded: EncodedMatrix, dtype: np.dtype[Any]) -> Array:
     """The matrix that was encoded, not transposed. Raises ValueError for malformed streams."""
     shape = (encoded.rows, encoded.cols)
     rows = None if encoded.directory is None else _row_spans(encoded.directory, encoded.rows)
-    mask = POSITIONS[encoded.positions].decode(
-        encoded.position_stream, shape, encoded.count, rows
-    )
+    mask = POSITIONS[encoded.positions].decode(encoded.position_stream, shape, encoded.count, rows)
     matrix = np.full(shape, encoded.zero_point, dtype)
     matrix[mask] = VALUES[encoded.values].decode(encoded.coded, encoded.count, dtype)
     return matrix.T.copy() if encoded.by_columns else matrix

@@ -82,9 +82,7 @@ class Huffman:
         codes, lengths = canonical_codes(coded.code_counts)
         if codes.size != coded.codebook.size:
             raise ValueError(f"{codes.size} codes for a codebook of {coded.codebook.size}")
-        symbol = {
-            (int(n), int(c)): i for i, (c, n) in enumerate(zip(codes, lengths, strict=True))
-        }
+        symbol = {(int(n), int(c)): i for i, (c, n) in enumerate(zip(codes, lengths, strict=True))}
         stream = np.unpackbits(np.frombuffer(coded.stream, np.uint8)).tolist()
         indices = np.empty(count, np.int64)
         at = 0

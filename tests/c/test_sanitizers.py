@@ -45,7 +45,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         io = (None, None, "uint8", None, "float32", None)[seed % 6] if dtype == "int8" else None
         try:
             blob = container.build(
-                random_graph(seed, dtype, 2, io), prefer=list(Prefer)[seed // 2 % 2], names=seed % 3 == 0
+                random_graph(seed, dtype, 2, io),
+                prefer=list(Prefer)[seed // 2 % 2],
+                names=seed % 3 == 0,
             )
         except ModelError:
             continue

@@ -1,0 +1,137 @@
+"""The commands convert, info and run: what they print, and one line for every mistake."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zeroskip.cli import main
+from zeroskip.runtime import Model
+
+
+@pytest.fixture(scope="module")
+def kws(data_root: Path) -> Path:
+    return data_root / "models" / "mlperf_tiny_kws_int8.tflite"
+
+
+@pytest.fixture(scope="module")
+def container_path(kws: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "kws.zsk"
+    assert main(["convert", str(kws), "-o", str(path)]) == 0
+    return path
+
+
+def fails(capsys: pytest.CaptureFixture[str], status: int, *argv: object) -> str:
+    """Run a command that must fail; returns the one line it prints."""
+    assert main([str(a) for a in argv]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"zeroskip {argv[0]}: "), captured.err
+    return lines[0]
+
+
+def test_convert_says_what_it_made(kws: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "kws.zsk"
+    assert main(["convert", str(kws), "-o", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"{out.stat().st_size:,} bytes" in text and "53,936" in text and "2,656,768 MACs" in text
+    assert [p.name for p in tmp_path.iterdir()] == ["kws.zsk"]
+
+
+def test_convert_options(kws: Path, container_path: Path, tmp_path: Path) -> None:
+    stripped, fast = tmp_path / "a.zsk", tmp_path / "b.zsk"
+    assert main(["convert", str(kws), "-o", str(stripped), "--strip"]) == 0
+    assert main(["convert", str(kws), "-o", str(fast), "--prefer", "speed"]) == 0
+    assert stripped.stat().st_size < container_path.stat().st_size < fast.stat().st_size
+    x = np.random.default_rng(0).integers(-128, 128, (3, 49, 10, 1), dtype=np.int8)
+    assert np.array_equal(Model.load(stripped).run(x), Model.load(fast).run(x))
+
+
+def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:
+    assert main(["info", str(container_path)]) == 0
+    text = capsys.readouterr().out
+    assert "conv2d_1" in text and "dense+raw" in text and "arena 16,776 bytes" in text
+    assert main(["info", str(container_path), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["bytes"] == container_path.stat().st_size
+    assert info["macs"] == sum(op["macs"] for op in info["ops"]) == 2_656_768
+    assert info["ops"][0]["weights"]["entropy_bytes"] < info["ops"][0]["weights"]["stream_bytes"]
+    assert sum(info["sections"].values()) == info["bytes"]
+
+
+def test_run_writes_what_the_model_gives(container_path: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(-128, 128, (3, 49, 10, 1), dtype=np.int8)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "y.npy"
+    arguments = ["run", str(container_path), "--input", str(tmp_path / "x.npy"), "--output"]
+    assert main([*arguments, str(out)]) == 0
+    model = Model.load(container_path)
+    assert np.array_equal(np.load(out), model.run(x))
+    assert main([*arguments, str(out), "--float"]) == 0
+    assert np.array_equal(np.load(out), model.outputs[0].dequantize(model.run(x)))
+    assert main([*arguments, str(tmp_path / "y.npz")]) == 0
+    with np.load(tmp_path / "y.npz") as loaded:
+        assert np.array_equal(loaded["output_0"], model.run(x))
+
+
+def test_mistakes_are_one_line(kws: Path, container_path: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.zsk"
+    capsys.readouterr()
+    assert "No such file" in fails(capsys, 2, "convert", tmp_path / "no.tflite", "-o", out)
+    text = tmp_path / "text.tflite"
+    text.write_text("hello")
+    fails(capsys, 2, "convert", text, "-o", out)
+    assert "not a .tflite or .pt2" in fails(capsys, 2, "convert", container_path, "-o", out)
+    np.save(tmp_path / "x.npy", np.zeros((1, 49, 10, 1), np.int8))
+    x = tmp_path / "x.npy"
+    assert "brings its own" in fails(capsys, 2, "convert", kws, "-o", out, "--calibration", x)
+    assert "brings its own" in fails(capsys, 2, "convert", kws, "-o", out, "--float32")
+    fails(capsys, 2, "convert", kws, "-o", tmp_path / "no" / "out.zsk")
+    assert not out.exists()
+    fails(capsys, 2, "info", kws)
+    fails(capsys, 2, "info", tmp_path / "missing.zsk")
+    y = tmp_path / "y.npy"
+    fails(capsys, 2, "run", kws, "--input", x, "--output", y)
+    fails(capsys, 2, "run", container_path, "--input", text, "--output", y)
+    np.save(tmp_path / "wrong.npy", np.zeros((1, 2), np.int8))
+    assert "shape" in fails(
+        capsys, 2, "run", container_path, "--input", tmp_path / "wrong.npy", "--output", y
+    )
+    np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
+    assert "plain arrays" in fails(
+        capsys, 2, "run", container_path, "--input", tmp_path / "objects.npy", "--output", y
+    )
+    assert not y.exists()
+
+
+def test_pytorch_models_need_calibration_or_float32(tmp_path: Path, capsys) -> None:
+    model = tmp_path / "model.pt2"
+    model.write_bytes(b"PK")
+    line = fails(capsys, 2, "convert", model, "-o", tmp_path / "out.zsk")
+    assert "calibration" in line and "float32" in line
+
+
+@pytest.mark.parametrize("argv", [[], ["convert"], ["nonsense"], ["info"], ["run", "x"]])
+def test_bad_usage_exits_with_2(argv: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+
+
+def test_debug_shows_the_traceback(kws: Path) -> None:
+    from zeroskip.errors import FormatError
+
+    with pytest.raises(FormatError):
+        main(["info", str(kws), "--debug"])
+
+
+@pytest.mark.parametrize(
+    "argv", [["--version"], ["--help"], ["convert", "--help"], ["run", "--version"]]
+)
+def test_help_and_version(argv: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 0
+    assert "zeroskip" in capsys.readouterr().out
