@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,7 +85,9 @@ def load(source: Source, example_inputs: Example | None = None, name: str | None
         )
     with _quiet(), torch.no_grad():
         _check(program)
-        graph = _Importer(_decompose(program), name or default).run()
+        program = _decompose(program)
+        _check_state(program)
+        graph = _Importer(program, name or default).run()
     return simplify(fold_batch_norm(graph))
 
 
@@ -130,9 +133,8 @@ def _example(given: Example | None, what: str) -> tuple[torch.Tensor, ...]:
     return tuple(a[:1].detach().clone() for a in arrays)
 
 
-def _check(program: ExportedProgram) -> None:
-    """Refuse state, foreign operators and moving shapes before anything is executed."""
-    import torch
+def _check_state(program: ExportedProgram) -> None:
+    """Refuse what a pure function of its inputs does not have."""
     from torch.export.graph_signature import InputKind, OutputKind
 
     for spec in program.graph_signature.output_specs:
@@ -144,6 +146,13 @@ def _check(program: ExportedProgram) -> None:
     for entry in program.graph_signature.input_specs:
         if entry.kind in (InputKind.CUSTOM_OBJ, InputKind.TOKEN):
             raise UnsupportedError(f"input '{entry.arg}' is a {entry.kind.name.lower()}")
+
+
+def _check(program: ExportedProgram) -> None:
+    """Refuse foreign operators and moving shapes before anything is executed."""
+    import torch
+
+    _check_state(program)
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and not all(type(d) is int for d in value.shape):
@@ -165,18 +174,24 @@ def _check(program: ExportedProgram) -> None:
 
 
 def _decompose(program: ExportedProgram) -> ExportedProgram:
+    try:
+        decomposed: ExportedProgram = program.run_decompositions(_decompositions().copy())
+        return decomposed
+    except Exception as error:  # torch raises whatever an inconsistent graph leads to
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"torch cannot decompose the exported program: {line}") from error
+
+
+@cache
+def _decompositions() -> Any:
+    """Core ATen's table without the operators that stay whole."""
     import torch
 
     table: Any = torch.export.default_decompositions()
     for kept in _KEPT_WHOLE:
         packet, overload = kept.split(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
-    try:
-        decomposed: ExportedProgram = program.run_decompositions(table)
-        return decomposed
-    except Exception as error:  # torch raises whatever an inconsistent graph leads to
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"torch cannot decompose the exported program: {line}") from error
+    return table
 
 
 def _operator_name(node: Node) -> str:

@@ -453,6 +453,9 @@ def _pad(b: GraphBuilder, call: Call) -> Value:
         raise call.refuse(f"cropping (padding {amounts}) is not supported")
     if not any(amounts):
         return Value(x.tensor, call.shape)
+    if len(x.shape) == 3 and is_batched(x.shape):
+        # The form of the convolution that it most likely serves.
+        x = Value(b.shaped(x, lifted(natural(x.shape))), x.shape)
     tensor, axes = b.by_axis(x)
     shape = list(b.ir_shape(Value(tensor, x.shape)))
     padding = [(0, 0)] * len(shape)
