@@ -1,5 +1,6 @@
-"""Exact clean-ups: every rewrite gives the same elements, bit for bit (float32: up to the
-sign of a zero).
+"""Exact clean-ups: every rewrite gives the same elements, bit for bit.
+
+(float32: up to the sign of a zero, and the order of the sums of a layer whose columns move.)
 
 Applied to a fixed point:
 
