@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 EXTENSION := sdk/_runtime.abi3.so
 EXTRAS := torch,tflite,emulate,demo,dev
 JOBS ?= 2
+# Test processes share the cores: one thread each for numpy and torch.
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 FUZZ_SECONDS ?= 60
 
 # The interpreter that makes .venv: the first of these that is 3.11 or newer.
@@ -46,7 +48,7 @@ demo: setup ## Train, prune, convert and run a digits CNN on three emulated boar
 
 .PHONY: test
 test: setup ## Run all tests; what is skipped for want of a tool is listed at the end.
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: check
 check: static coverage ## Everything that must hold: formatting, types, C warnings, tests, coverage.
@@ -63,7 +65,7 @@ static: setup ## The part of `check` that runs no test.
 
 .PHONY: coverage
 coverage: setup ## Run the tests with line coverage of Python and C; under 90 % is a failure.
-	$(BIN)/python tools/cover.py --minimum 90 -- -n $(JOBS) --dist worksteal
+	$(TEST_ENV) $(BIN)/python tools/cover.py --minimum 90 -- -n $(JOBS) --dist worksteal
 
 .PHONY: format
 format: setup ## Rewrite Python and C sources in the project's format.

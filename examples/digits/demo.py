@@ -45,7 +45,7 @@ class Epochs:
     share: int
 
 
-FULL = Epochs(train=30, prune=40, share=10)
+FULL = Epochs(train=15, prune=24, share=6)
 QUICK = Epochs(train=3, prune=4, share=1)
 
 
@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ("core", [r["core"] for r in reports]),
                 ("accuracy, float32", [percent(predict(dense, test_x))]),
                 (
-                    f"accuracy, {sparsity(shared):.0%} zeros, {CENTROIDS} weights",
+                    f"accuracy, {sparsity(shared):.0%} zeros, {CENTROIDS} centroids",
                     [percent(predict(shared, test_x))],
                 ),
                 ("accuracy, int8 on the host", [percent(host)]),
