@@ -56,7 +56,8 @@ def reshape(b: Builder, operator: SourceOperator, consumers: Consumers) -> None:
     )
     if flat:
         b.origins[output] = b.origins[x] if Layout.FLAT in known else before[1:]
-        b.compute("reshape", Reshape(), [b.get(x, Layout.FLAT)], output, Layout.FLAT)
+        name = known.get(Layout.FLAT) or known[Layout.CHANNEL_MAJOR]
+        b.compute("reshape", Reshape(), [name], output, Layout.FLAT)
         return
     layout = Layout.SOURCE
     if is_spatial(after) and order_free(after):
