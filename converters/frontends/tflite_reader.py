@@ -21,7 +21,7 @@ from zeroskip.converters.frontends.tflite_sparse import (
     densify,
 )
 from zeroskip.converters.ir import Array, Shape
-from zeroskip.errors import ModelError, UnsupportedError
+from zeroskip.errors import MissingToolError, ModelError, UnsupportedError
 
 MAX_NAME: Final = 200
 MAX_RANK: Final = 8
@@ -139,7 +139,12 @@ class _Reader:
         return amount
 
     def read(self) -> SourceModel:
-        import tflite
+        try:
+            import tflite
+        except ImportError:
+            raise MissingToolError(
+                "the tflite package is not installed; pip install 'zeroskip[tflite]'"
+            ) from None
 
         model = tflite.Model.GetRootAs(self.data, 0)
         if model.Version() != 3:
