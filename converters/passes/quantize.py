@@ -197,7 +197,7 @@ class _Activations:
     def _include_padding(self, observed: dict[str, Range]) -> None:
         """What a Pad writes must not saturate, even where no calibration sample is that large."""
         for op in self._graph.ops:
-            if isinstance(op.attributes, Pad) and math.isfinite(op.attributes.value):
+            if isinstance(op.attributes, Pad):
                 value = op.attributes.value
                 observed[op.output] |= Range(min(value, 0.0), max(value, 0.0))
 
@@ -214,14 +214,8 @@ class _Activations:
                 continue
             scale = chosen[root].scale[0]
             if scale < least:
-                factor = least / scale * (1 + 2.0**-20)
-                found = self._ranges[root]
-                if found.low == found.high:
-                    found = Range(0.0, 1.0)
-                wider = Range(found.low * factor, found.high * factor)
-                self._ranges[root] = wider
-                chosen[root] = affine(wider)
-                changed = chosen[root].scale[0] > scale
+                chosen[root] = affine(_with_scale(self._ranges[root], least))
+                changed |= chosen[root].scale[0] > scale
         return changed
 
     def _least_scale(self, op: Op, chosen: dict[str, Quantization]) -> float:
@@ -249,6 +243,14 @@ class _Activations:
                 return 0.0
             case _:
                 return max(scale(name) for name in op.inputs) / _MAX_MULTIPLIER
+
+
+def _with_scale(found: Range, scale: float) -> Range:
+    """A range of the same proportions, wide enough for `scale`."""
+    span = found.high - found.low
+    low, high = (found.low / span, found.high / span) if span else (0.0, 1.0)
+    steps = _STEPS * scale * (1 + 2.0**-20)  # float32 may round the scale down
+    return Range(low * steps, high * steps)
 
 
 def _constant_range(data: Array) -> Range:
@@ -287,8 +289,6 @@ class _Rewriter:
                 op = replace(op, attributes=rounding)
             case Concat():
                 op = replace(op, inputs=tuple(self._rescaled(op, name) for name in op.inputs))
-            case Pad():
-                op = replace(op, attributes=replace(op.attributes, value=self._pad_value(op)))
         for name in op.inputs:
             if name not in self._tensors:
                 self._add_constant(name)
@@ -303,14 +303,6 @@ class _Rewriter:
         self._tensors[name] = Tensor(
             name, data.shape, "int8", quantization, np.clip(q, -128, 127).astype(np.int8)
         )
-
-    def _pad_value(self, op: Op) -> float:
-        """The value, limited to what the tensor can hold (-inf in front of a maximum)."""
-        assert isinstance(op.attributes, Pad)
-        quantization = self._quantizations[op.output]
-        scale, zero_point = quantization.scale[0], quantization.zero_point
-        low, high = (-128 - zero_point) * scale, (127 - zero_point) * scale
-        return min(max(op.attributes.value, low), high)
 
     def _rescaled(self, op: Op, name: str) -> str:
         """The input in the output's quantization."""
