@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -52,20 +52,15 @@ def link_package(name: str, site: Path) -> None:
             (site / top).symlink_to(target)
 
 
-@pytest.fixture(scope="session")
-def installed(
-    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+def environment(
+    home: Path, wheel: Path, packages: Sequence[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a program of an environment that holds the wheel, numpy and cffi, and nothing else.
-
-    Called as installed("zeroskip", "doctor", cwd=folder); gives stdout and stderr as text.
-    """
-    home = tmp_path_factory.mktemp("installed")
+    """A fresh environment in `home` with the wheel and `packages`; the result runs its programs."""
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
     site = home / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     pip = (sys.executable, "-m", "pip", "--python", str(python))
-    for name in DEPENDENCIES:
+    for name in packages:
         link_package(name, site)
     subprocess.run(
         [*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)],
@@ -84,3 +79,24 @@ def installed(
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def installed(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """An environment that holds the wheel, numpy and cffi, and nothing else.
+
+    Called as installed("zeroskip", "doctor", cwd=folder); gives stdout and stderr as text.
+    """
+    return environment(tmp_path_factory.mktemp("installed"), wheel, DEPENDENCIES)
+
+
+@pytest.fixture(scope="session")
+def installed_with_tflite(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `installed`, with the package that reads TFLite models."""
+    pytest.importorskip("tflite")
+    packages = (*DEPENDENCIES, "tflite", "flatbuffers")
+    return environment(tmp_path_factory.mktemp("installed-tflite"), wheel, packages)

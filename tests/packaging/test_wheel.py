@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +82,39 @@ def test_converting_without_the_tflite_extra_names_the_remedy(
     assert len(done.stderr.splitlines()) == 1
     assert "zeroskip[tflite]" in done.stderr
     assert not (tmp_path / "model.zsk").exists()
+
+
+def test_a_model_is_converted_and_run_from_another_directory(
+    installed_with_tflite: Installed, tmp_path: Path
+) -> None:
+    from tflite_models import Net
+
+    net = Net("int8", seed=3)
+    x = net.conv(net.input((1, 6, 5, 3)), 4, (3, 3), activation="relu", sparsity=0.8)
+    (tmp_path / "model.tflite").write_bytes(net.build(net.dense(net.flatten(x), 5)))
+    np.save(tmp_path / "x.npy", np.zeros((2, 6, 5, 3), np.int8))
+    for command in (
+        "convert model.tflite -o model.zsk",
+        "info model.zsk",
+        "run model.zsk --input x.npy --output y.npy",
+    ):
+        done = installed_with_tflite("zeroskip", *command.split(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "y.npy").shape == (2, 5)
+
+
+@pytest.mark.tool("arm-none-eabi-gcc")
+def test_firmware_is_built_from_the_installed_sources(
+    installed_with_tflite: Installed, tmp_path: Path
+) -> None:
+    from tflite_models import Net
+
+    net = Net("int8", seed=4)
+    (tmp_path / "model.tflite").write_bytes(net.build(net.dense(net.input((1, 8)), 5)))
+    for command in (
+        "convert model.tflite -o model.zsk",
+        "build model.zsk --board microbit -o firmware.elf",
+    ):
+        done = installed_with_tflite("zeroskip", *command.split(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "firmware.elf").read_bytes()[:4] == b"\x7fELF"
