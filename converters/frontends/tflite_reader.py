@@ -114,7 +114,9 @@ def read(data: bytes, name: str) -> SourceModel:
             return _Reader(data, name).read()
     except ModelError:
         raise
-    except (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
+    except (
+        struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError,
+    ) as error:  # fmt: skip
         raise ModelError(
             f"{name}: malformed TFLite flatbuffer ({_one_line(str(error))})"
         ) from error
