@@ -257,6 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(markdown(rows, version), end="")
     for line in found:
         print(f"sizes: {line}", file=sys.stderr)
+    if args.check:
+        print(f"sizes: {len(rows)} images measured, {len(found)} findings")
     if found and args.check:
         print("sizes: `make sizes` renews the table; say in the commit why", file=sys.stderr)
     return 1 if found else 0
