@@ -106,7 +106,8 @@ def _export(module: torch.nn.Module, example_inputs: Example | None) -> Exported
     training = {part: part.training for part in module.modules()}
     try:
         module.eval()
-        with _quiet():
+        # Without gradients here, a no_grad block in the module leaves no trace.
+        with _quiet(), torch.no_grad():
             return torch.export.export(module, arguments)
     except Exception as error:  # tracing runs the user's code
         line = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -144,6 +144,23 @@ def test_a_module_called_twice_shares_its_weights() -> None:
     assert graph.ops[0].inputs[1:] == graph.ops[2].inputs[1:] == ("fc.weight", "fc.bias")
 
 
+def test_several_inputs_and_a_block_without_gradients() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            with torch.no_grad():
+                features = self.fc(x)
+            return {"scores": features * y, "twice": y * 2}
+
+    graph = pytorch.load(Frozen(), [torch.zeros(2, 4), np.zeros((2, 3), np.float32)])
+    assert graph.inputs == ("x", "y")
+    assert [op.name for op in graph.ops] == ["fc", "mul", "mul_1"]
+    assert graph.outputs == ("mul", "mul_1")
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     torch.manual_seed(0)
