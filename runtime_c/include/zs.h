@@ -28,18 +28,18 @@ extern "C" {
 
 /* Every function that can fail returns one of these; 0 is success. */
 enum zs_status {
-    ZS_OK          = 0,
-    ZS_ERR_ARG     = -1, /* the caller broke the contract of the function */
-    ZS_ERR_FORMAT  = -2, /* not a .zsk container, or a malformed one */
+    ZS_OK = 0,
+    ZS_ERR_ARG = -1,     /* the caller broke the contract of the function */
+    ZS_ERR_FORMAT = -2,  /* not a .zsk container, or a malformed one */
     ZS_ERR_VERSION = -3, /* a container of a major version not known here */
-    ZS_ERR_UNSUP   = -4, /* well-formed, but this build lacks an operator or codec */
-    ZS_ERR_ARENA   = -5, /* the arena is smaller than zs_arena_size() */
+    ZS_ERR_UNSUP = -4,   /* well-formed, but this build lacks an operator or codec */
+    ZS_ERR_ARENA = -5,   /* the arena is smaller than zs_arena_size() */
 };
 
 /* Element types, as stored in containers. */
 enum zs_dtype {
-    ZS_INT8    = 0,
-    ZS_UINT8   = 1,
+    ZS_INT8 = 0,
+    ZS_UINT8 = 1,
     ZS_FLOAT32 = 2,
 };
 
@@ -50,24 +50,24 @@ struct zs_model {
     const uint8_t *io;      /* inputs, then outputs */
     const uint8_t *ops;     /* op records */
     const uint8_t *data;    /* constants and weight streams */
-    uint32_t       blob_size;
-    uint32_t       ops_size;
-    uint32_t       data_size;
-    uint32_t       arena_size;
-    uint16_t       tensor_count;
-    uint16_t       op_count;
-    uint8_t        input_count;
-    uint8_t        output_count;
+    uint32_t blob_size;
+    uint32_t ops_size;
+    uint32_t data_size;
+    uint32_t arena_size;
+    uint16_t tensor_count;
+    uint16_t op_count;
+    uint8_t input_count;
+    uint8_t output_count;
 };
 
 /* What an input or output looks like. */
 struct zs_tensor_info {
     enum zs_dtype dtype;
-    unsigned      rank;           /* 1..ZS_MAX_RANK, without the batch */
-    uint16_t      dims[4];        /* the first `rank` count */
-    size_t        size;           /* bytes */
-    float         scale;          /* real = scale * (value - zero_point); 1 for float32 */
-    int32_t       zero_point;     /* 0 for float32 */
+    unsigned rank;      /* 1..ZS_MAX_RANK, without the batch */
+    uint16_t dims[4];   /* the first `rank` count */
+    size_t size;        /* bytes */
+    float scale;        /* real = scale * (value - zero_point); 1 for float32 */
+    int32_t zero_point; /* 0 for float32 */
 };
 
 /*

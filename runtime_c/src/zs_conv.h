@@ -10,16 +10,16 @@
 #include "zs_weights.h"
 
 struct zs_conv {
-    struct zs_tensor       in, out;
-    uint32_t               kernel_h, kernel_w;
-    uint32_t               stride_y, stride_x;
-    uint32_t               dilation_y, dilation_x;
-    uint32_t               pad_top, pad_left;
-    uint32_t               groups;
-    struct zs_weights      weights;
+    struct zs_tensor in, out;
+    uint32_t kernel_h, kernel_w;
+    uint32_t stride_y, stride_x;
+    uint32_t dilation_y, dilation_x;
+    uint32_t pad_top, pad_left;
+    uint32_t groups;
+    struct zs_weights weights;
     struct zs_output_stage stage;
-    uint32_t               scratch; /* offset in the arena */
-    bool                   pointwise;
+    uint32_t scratch; /* offset in the arena */
+    bool pointwise;
     /* Sizes the kernels loop over: in.dims, out.dims with a pointwise image as one row. */
     int32_t channels, in_h, in_w, out_channels, out_h, out_w;
 };

@@ -22,16 +22,16 @@
 
 /* A tap as seen from one output row. */
 struct tap {
-    int32_t  offset; /* in the input, from that of output column 0 */
+    int32_t offset; /* in the input, from that of output column 0 */
     weight_t weight;
     uint16_t kx;
 };
 
 struct scratch {
-    uint16_t   *cols;    /* the filter: columns of the weight matrix ... */
-    weight_t   *weights; /* ... and their weights */
+    uint16_t *cols;    /* the filter: columns of the weight matrix ... */
+    weight_t *weights; /* ... and their weights */
     struct tap *taps;
-    uint8_t    *live; /* a bit per input row (c, y): not zero throughout */
+    uint8_t *live; /* a bit per input row (c, y): not zero throughout */
 };
 
 /* Output columns [begin, end) whose windows lie inside the input row. */
@@ -86,8 +86,8 @@ static struct inner find_inner(const struct zs_conv *p)
  * reads the channels from `first` on. Returns how many; *weight_sum is the sum
  * of their weights.
  */
-static int32_t list_taps(const struct zs_conv *p, const struct scratch *s, int32_t n,
-                         int32_t first, int32_t oy, sum_t *weight_sum)
+static int32_t list_taps(const struct zs_conv *p, const struct scratch *s, int32_t n, int32_t first,
+                         int32_t oy, sum_t *weight_sum)
 {
     const int32_t plane = p->in_h * p->in_w;
     const int32_t top = oy * (int32_t)p->stride_y - (int32_t)p->pad_top;

@@ -23,36 +23,36 @@
 #define ZS_MAX_DIM 65535u
 
 enum zs_op_code {
-    ZS_CODE_CONV            = 1,
+    ZS_CODE_CONV = 1,
     ZS_CODE_FULLY_CONNECTED = 2,
-    ZS_CODE_BINARY          = 3,
-    ZS_CODE_POOL            = 4,
-    ZS_CODE_MEAN            = 5,
-    ZS_CODE_PAD             = 6,
-    ZS_CODE_CONCAT          = 7,
-    ZS_CODE_SOFTMAX         = 8,
-    ZS_CODE_TABLE           = 9,
-    ZS_CODE_UNARY           = 10,
-    ZS_CODE_CONVERT         = 11,
-    ZS_CODE_TRANSPOSE       = 12,
+    ZS_CODE_BINARY = 3,
+    ZS_CODE_POOL = 4,
+    ZS_CODE_MEAN = 5,
+    ZS_CODE_PAD = 6,
+    ZS_CODE_CONCAT = 7,
+    ZS_CODE_SOFTMAX = 8,
+    ZS_CODE_TABLE = 9,
+    ZS_CODE_UNARY = 10,
+    ZS_CODE_CONVERT = 11,
+    ZS_CODE_TRANSPOSE = 12,
 };
 
 struct zs_ctx {
     const struct zs_model *model;
-    uint8_t               *arena; /* NULL while checking */
-    uint32_t               macs;  /* executed by the current op */
+    uint8_t *arena; /* NULL while checking */
+    uint32_t macs;  /* executed by the current op */
 };
 
 /* A row of the tensor table. */
 struct zs_tensor {
-    uint32_t      location; /* in the arena, or in data for a constant */
-    uint32_t      count;    /* elements */
-    uint32_t      size;     /* bytes */
-    int32_t       zero_point;
+    uint32_t location; /* in the arena, or in data for a constant */
+    uint32_t count;    /* elements */
+    uint32_t size;     /* bytes */
+    int32_t zero_point;
     enum zs_dtype dtype;
-    unsigned      rank;
-    uint32_t      dims[ZS_MAX_RANK]; /* 1 past the rank */
-    bool          constant;
+    unsigned rank;
+    uint32_t dims[ZS_MAX_RANK]; /* 1 past the rank */
+    bool constant;
 };
 
 /* Limits and scaling of an op's results; int8 and float32 fields by the output's dtype. */
@@ -60,11 +60,11 @@ struct zs_output_stage {
     const uint8_t *bias;        /* bias_width bytes per channel */
     const uint8_t *multipliers; /* i32 each */
     const uint8_t *shifts;      /* i8 each */
-    unsigned       bias_width;  /* 0: no bias */
-    bool           per_channel;
-    int32_t        zero_point;
-    int32_t        low, high;
-    float          low_f32, high_f32;
+    unsigned bias_width;        /* 0: no bias */
+    bool per_channel;
+    int32_t zero_point;
+    int32_t low, high;
+    float low_f32, high_f32;
 };
 
 /* Read tensor `index`, which must exist. */

@@ -236,8 +236,7 @@ const void *zs_output(const struct zs_model *model, const void *arena, unsigned 
 {
     return index >= model->output_count
                ? NULL
-               : (const uint8_t *)arena
-                     + io_location(model, (unsigned)model->input_count + index);
+               : (const uint8_t *)arena + io_location(model, (unsigned)model->input_count + index);
 }
 
 const char *zs_strerror(enum zs_status status)
@@ -245,18 +244,12 @@ const char *zs_strerror(enum zs_status status)
 #if ZS_STRERROR
     /* No default: -Wswitch-enum then names the code that lacks a text. */
     switch (status) {
-    case ZS_OK:
-        return "ok";
-    case ZS_ERR_ARG:
-        return "invalid argument";
-    case ZS_ERR_FORMAT:
-        return "not a .zsk container, or a damaged one";
-    case ZS_ERR_VERSION:
-        return "container of a format version not known here";
-    case ZS_ERR_UNSUP:
-        return "operator or codec not in this build";
-    case ZS_ERR_ARENA:
-        return "arena too small";
+    case ZS_OK: return "ok";
+    case ZS_ERR_ARG: return "invalid argument";
+    case ZS_ERR_FORMAT: return "not a .zsk container, or a damaged one";
+    case ZS_ERR_VERSION: return "container of a format version not known here";
+    case ZS_ERR_UNSUP: return "operator or codec not in this build";
+    case ZS_ERR_ARENA: return "arena too small";
     }
     return "unknown status";
 #else

@@ -4,17 +4,21 @@
 
 #if ZS_OP_BINARY
 
-enum { KIND_ADD = 0, KIND_SUB = 1, KIND_MUL = 2 };
+enum {
+    KIND_ADD = 0,
+    KIND_SUB = 1,
+    KIND_MUL = 2
+};
 
 struct binary {
     struct zs_tensor a, b, out;
-    uint8_t          kind;
-    int32_t          left_shift;
-    int32_t          multiplier[3], shift[3]; /* a, b, output */
-    int32_t          low, high;
-    float            low_f32, high_f32;
-    uint32_t         stride_a[ZS_MAX_RANK], stride_b[ZS_MAX_RANK]; /* 0 along broadcast axes */
-    uint32_t         dims[ZS_MAX_RANK]; /* of the output, right-aligned */
+    uint8_t kind;
+    int32_t left_shift;
+    int32_t multiplier[3], shift[3]; /* a, b, output */
+    int32_t low, high;
+    float low_f32, high_f32;
+    uint32_t stride_a[ZS_MAX_RANK], stride_b[ZS_MAX_RANK]; /* 0 along broadcast axes */
+    uint32_t dims[ZS_MAX_RANK];                            /* of the output, right-aligned */
 };
 
 /* Strides of a tensor laid over the output's axes; false if it does not broadcast. */
@@ -92,12 +96,10 @@ static int8_t apply_s8(const struct binary *p, int8_t a, int8_t b)
     if (p->kind == KIND_MUL) {
         raw = x * y;
     } else {
-        const int32_t u =
-            zs_scale(zs_shift_left(x, p->left_shift), p->multiplier[0], p->shift[0]);
-        const int32_t v =
-            zs_scale(zs_shift_left(y, p->left_shift), p->multiplier[1], p->shift[1]);
-        raw = (int32_t)(p->kind == KIND_ADD ? (uint32_t)u + (uint32_t)v
-                                            : (uint32_t)u - (uint32_t)v);
+        const int32_t u = zs_scale(zs_shift_left(x, p->left_shift), p->multiplier[0], p->shift[0]);
+        const int32_t v = zs_scale(zs_shift_left(y, p->left_shift), p->multiplier[1], p->shift[1]);
+        raw =
+            (int32_t)(p->kind == KIND_ADD ? (uint32_t)u + (uint32_t)v : (uint32_t)u - (uint32_t)v);
     }
     const int32_t scaled = zs_scale(raw, p->multiplier[2], p->shift[2]);
     return zs_clamp_s8(zs_wrap_add(scaled, p->out.zero_point), p->low, p->high);

@@ -1,4 +1,5 @@
-/* zs_op_conv.c - standard, grouped, depthwise and 1-D convolution. SPDX-License-Identifier: Apache-2.0 */
+/* zs_op_conv.c - standard, grouped, depthwise and 1-D convolution. SPDX-License-Identifier:
+ * Apache-2.0 */
 #include "zs_conv.h"
 
 #if ZS_OP_CONV
@@ -69,10 +70,8 @@ static enum zs_status check(const struct zs_ctx *ctx, const struct zs_reader *r,
         || !axis_is_valid(p->out.dims[2], p->kernel_w, p->stride_x, p->dilation_x, p->pad_left)
         || p->in.dims[0] % p->groups != 0 || p->out.dims[0] % p->groups != 0
         || w->rows != p->out.dims[0] || w->by_columns
-        || (uint64_t)w->cols
-               != (uint64_t)(p->in.dims[0] / p->groups) * p->kernel_h * p->kernel_w
-        || (p->pointwise
-            && (p->in.dims[1] != p->out.dims[1] || p->in.dims[2] != p->out.dims[2]))) {
+        || (uint64_t)w->cols != (uint64_t)(p->in.dims[0] / p->groups) * p->kernel_h * p->kernel_w
+        || (p->pointwise && (p->in.dims[1] != p->out.dims[1] || p->in.dims[2] != p->out.dims[2]))) {
         return ZS_ERR_FORMAT;
     }
     if ((uint64_t)w->count * (uint32_t)p->out_h * (uint32_t)p->out_w > ZS_MAX_WORK) {

@@ -12,12 +12,12 @@
 #define CHUNK 16 /* elements decoded at a time, on the stack */
 
 struct fully_connected {
-    struct zs_tensor       in, out;
-    struct zs_weights      weights;
+    struct zs_tensor in, out;
+    struct zs_weights weights;
     struct zs_output_stage stage;
-    uint32_t               inputs, outputs;
-    uint32_t               batch; /* leading axes of the input */
-    uint32_t               scratch;
+    uint32_t inputs, outputs;
+    uint32_t batch; /* leading axes of the input */
+    uint32_t scratch;
 };
 
 static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct fully_connected *p)
@@ -39,8 +39,8 @@ static enum zs_status check(const struct zs_ctx *ctx, const struct zs_reader *r,
         || p->in.dims[p->in.rank - 1] != p->inputs
         || (uint64_t)p->batch * p->outputs != p->out.count
         || (uint64_t)p->weights.count * p->batch > ZS_MAX_WORK
-        || !zs_check_scratch(ctx, p->scratch, p->weights.by_columns ? 4ull * p->outputs : 0,
-                             &p->in, &p->out)) {
+        || !zs_check_scratch(ctx, p->scratch, p->weights.by_columns ? 4ull * p->outputs : 0, &p->in,
+                             &p->out)) {
         return ZS_ERR_FORMAT;
     }
     const enum zs_status status = zs_output_stage_check(&p->stage, p->outputs);
@@ -174,8 +174,8 @@ static void run_f32(struct zs_ctx *ctx, const struct fully_connected *p, float *
                 zs_decoder_row(&d);
                 sum = dot_f32(ctx, &d, in);
             }
-            out[o] = zs_clamp_f32(sum + zs_output_stage_bias_f32(&p->stage, o),
-                                  p->stage.low_f32, p->stage.high_f32);
+            out[o] = zs_clamp_f32(sum + zs_output_stage_bias_f32(&p->stage, o), p->stage.low_f32,
+                                  p->stage.high_f32);
         }
     }
 }

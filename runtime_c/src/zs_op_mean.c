@@ -4,15 +4,19 @@
 
 #if ZS_OP_MEAN
 
-enum { ROUND_MULTIPLIER = 0, ROUND_TRUNCATE = 1, ROUND_FLOAT = 2 };
+enum {
+    ROUND_MULTIPLIER = 0,
+    ROUND_TRUNCATE = 1,
+    ROUND_FLOAT = 2
+};
 
 struct mean {
     struct zs_tensor in, out;
-    uint8_t          mask, rounding;
-    int32_t          multiplier, shift;
-    float            scale, bias;
-    int32_t          input_offset, divisor, output_offset;
-    uint32_t         count; /* elements averaged into one */
+    uint8_t mask, rounding;
+    int32_t multiplier, shift;
+    float scale, bias;
+    int32_t input_offset, divisor, output_offset;
+    uint32_t count; /* elements averaged into one */
     /* Sizes and strides of the kept axes and of the reduced ones; 1 and 0 for the others. */
     uint32_t kept[ZS_MAX_RANK], kept_stride[ZS_MAX_RANK];
     uint32_t reduced[ZS_MAX_RANK], reduced_stride[ZS_MAX_RANK];

@@ -5,9 +5,9 @@
 
 struct pad {
     struct zs_tensor in, out;
-    uint32_t         before[ZS_MAX_RANK];
-    int32_t          value;
-    float            value_f32;
+    uint32_t before[ZS_MAX_RANK];
+    int32_t value;
+    float value_f32;
 };
 
 static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct pad *p)

@@ -4,15 +4,19 @@
 
 #if ZS_OP_POOL
 
-enum { FLAG_MAX = 1, FLAG_COUNT_PADDING = 2, FLAG_ADAPTIVE = 4 };
+enum {
+    FLAG_MAX = 1,
+    FLAG_COUNT_PADDING = 2,
+    FLAG_ADAPTIVE = 4
+};
 
 struct pool {
     struct zs_tensor in, out;
-    uint8_t          flags;
-    int32_t          kernel[2], stride[2], pad[2]; /* y, x */
-    int32_t          offset; /* int8 average: where rounding is away from */
-    int32_t          low, high;
-    float            low_f32, high_f32;
+    uint8_t flags;
+    int32_t kernel[2], stride[2], pad[2]; /* y, x */
+    int32_t offset;                       /* int8 average: where rounding is away from */
+    int32_t low, high;
+    float low_f32, high_f32;
 };
 
 /* Elements [begin, end) of one axis under a window, and how many it divides by. */
@@ -109,9 +113,8 @@ static int8_t pool_s8(const struct pool *p, const int8_t *in, struct window y, s
             sum += value;
         }
     }
-    const int32_t inside = y.end > y.begin && x.end > x.begin
-                               ? (y.end - y.begin) * (x.end - x.begin)
-                               : 0;
+    const int32_t inside =
+        y.end > y.begin && x.end > x.begin ? (y.end - y.begin) * (x.end - x.begin) : 0;
     const int32_t count = y.count > 0 && x.count > 0 ? y.count * x.count : 0;
     if (inside == 0 || count == 0) {
         return zs_clamp_s8(p->out.zero_point, p->low, p->high);

@@ -10,10 +10,10 @@
 
 struct softmax {
     struct zs_tensor in, out;
-    unsigned         axis;
-    int32_t          multiplier, left_shift, diff_min;
-    float            beta;
-    uint32_t         outer, inner; /* elements before and after the axis */
+    unsigned axis;
+    int32_t multiplier, left_shift, diff_min;
+    float beta;
+    uint32_t outer, inner; /* elements before and after the axis */
 };
 
 static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct softmax *p)
@@ -74,7 +74,8 @@ static int32_t exp_small(int32_t a)
 /* exp(a) as Q0 for a <= 0 in Q5. */
 static int32_t exp_negative(int32_t a)
 {
-    static const int32_t factors[7] = { /* exp(-2^i) as Q0, i from -2 */
+    static const int32_t factors[7] = {
+        /* exp(-2^i) as Q0, i from -2 */
         1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242,
     };
     if (a == 0) {

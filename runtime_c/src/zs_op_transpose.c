@@ -5,7 +5,7 @@
 
 struct transpose {
     struct zs_tensor in, out;
-    uint32_t         stride[ZS_MAX_RANK]; /* in the input, of the output's axes */
+    uint32_t stride[ZS_MAX_RANK]; /* in the input, of the output's axes */
 };
 
 static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct transpose *p)
@@ -22,8 +22,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct transpos
     for (unsigned i = 0; i < ZS_MAX_RANK; i++) {
         const unsigned axis = i < p->in.rank ? zs_reader_u8(r) : i;
         p->stride[i] = 0;
-        if (axis >= ZS_MAX_RANK || (seen >> axis & 1) != 0
-            || p->in.dims[axis] != p->out.dims[i]) {
+        if (axis >= ZS_MAX_RANK || (seen >> axis & 1) != 0 || p->in.dims[axis] != p->out.dims[i]) {
             zs_reader_fail(r);
             return;
         }
@@ -58,8 +57,7 @@ enum zs_status zs_op_transpose(struct zs_ctx *ctx, struct zs_reader *r)
     struct transpose p;
     parse(ctx, r, &p);
     if (ctx->arena == NULL) {
-        return zs_reader_ok(r) && zs_check_unary(&p.in, &p.out, false)
-                       && p.in.rank == p.out.rank
+        return zs_reader_ok(r) && zs_check_unary(&p.in, &p.out, false) && p.in.rank == p.out.rank
                    ? ZS_OK
                    : ZS_ERR_FORMAT;
     }

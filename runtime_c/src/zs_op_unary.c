@@ -16,16 +16,11 @@ enum {
 static float apply(uint8_t kind, float x, float a, float b)
 {
     switch (kind) {
-    case KIND_LEAKY_RELU:
-        return x < 0.0f ? x * a : x;
-    case KIND_SIGMOID:
-        return zs_sigmoid_f32(x);
-    case KIND_TANH:
-        return zs_tanh_f32(x);
-    case KIND_HARDSWISH:
-        return x * zs_clamp_f32(x + 3.0f, 0.0f, 6.0f) / 6.0f;
-    default:
-        return zs_clamp_f32(x, a, b);
+    case KIND_LEAKY_RELU: return x < 0.0f ? x * a : x;
+    case KIND_SIGMOID: return zs_sigmoid_f32(x);
+    case KIND_TANH: return zs_tanh_f32(x);
+    case KIND_HARDSWISH: return x * zs_clamp_f32(x + 3.0f, 0.0f, 6.0f) / 6.0f;
+    default: return zs_clamp_f32(x, a, b);
     }
 }
 

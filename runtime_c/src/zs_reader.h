@@ -18,8 +18,8 @@
 
 struct zs_reader {
     const uint8_t *next;
-    size_t         left;
-    bool           failed;
+    size_t left;
+    bool failed;
 };
 
 static inline uint16_t zs_load_u16(const uint8_t *p)

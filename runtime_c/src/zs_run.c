@@ -174,55 +174,42 @@ static enum zs_status dispatch(struct zs_ctx *ctx, uint8_t code, struct zs_reade
 {
     switch (code) {
 #if ZS_OP_CONV
-    case ZS_CODE_CONV:
-        return zs_op_conv(ctx, body);
+    case ZS_CODE_CONV: return zs_op_conv(ctx, body);
 #endif
 #if ZS_OP_FULLY_CONNECTED
-    case ZS_CODE_FULLY_CONNECTED:
-        return zs_op_fully_connected(ctx, body);
+    case ZS_CODE_FULLY_CONNECTED: return zs_op_fully_connected(ctx, body);
 #endif
 #if ZS_OP_BINARY
-    case ZS_CODE_BINARY:
-        return zs_op_binary(ctx, body);
+    case ZS_CODE_BINARY: return zs_op_binary(ctx, body);
 #endif
 #if ZS_OP_POOL
-    case ZS_CODE_POOL:
-        return zs_op_pool(ctx, body);
+    case ZS_CODE_POOL: return zs_op_pool(ctx, body);
 #endif
 #if ZS_OP_MEAN
-    case ZS_CODE_MEAN:
-        return zs_op_mean(ctx, body);
+    case ZS_CODE_MEAN: return zs_op_mean(ctx, body);
 #endif
 #if ZS_OP_PAD
-    case ZS_CODE_PAD:
-        return zs_op_pad(ctx, body);
+    case ZS_CODE_PAD: return zs_op_pad(ctx, body);
 #endif
 #if ZS_OP_CONCAT
-    case ZS_CODE_CONCAT:
-        return zs_op_concat(ctx, body);
+    case ZS_CODE_CONCAT: return zs_op_concat(ctx, body);
 #endif
 #if ZS_OP_SOFTMAX
-    case ZS_CODE_SOFTMAX:
-        return zs_op_softmax(ctx, body);
+    case ZS_CODE_SOFTMAX: return zs_op_softmax(ctx, body);
 #endif
 #if ZS_OP_TABLE
-    case ZS_CODE_TABLE:
-        return zs_op_table(ctx, body);
+    case ZS_CODE_TABLE: return zs_op_table(ctx, body);
 #endif
 #if ZS_OP_UNARY
-    case ZS_CODE_UNARY:
-        return zs_op_unary(ctx, body);
+    case ZS_CODE_UNARY: return zs_op_unary(ctx, body);
 #endif
 #if ZS_OP_CONVERT
-    case ZS_CODE_CONVERT:
-        return zs_op_convert(ctx, body);
+    case ZS_CODE_CONVERT: return zs_op_convert(ctx, body);
 #endif
 #if ZS_OP_TRANSPOSE
-    case ZS_CODE_TRANSPOSE:
-        return zs_op_transpose(ctx, body);
+    case ZS_CODE_TRANSPOSE: return zs_op_transpose(ctx, body);
 #endif
-    default:
-        return ZS_ERR_UNSUP;
+    default: return ZS_ERR_UNSUP;
     }
 }
 

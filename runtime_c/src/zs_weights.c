@@ -169,15 +169,12 @@ unsigned zs_decoder_positions(struct zs_decoder *d, uint16_t *cols, unsigned max
 {
     switch (d->weights->position_codec) {
 #if ZS_CODEC_BITMASK
-    case ZS_POSITION_BITMASK:
-        return zs_bitmask_take(d, cols, max);
+    case ZS_POSITION_BITMASK: return zs_bitmask_take(d, cols, max);
 #endif
 #if ZS_CODEC_GAP4
-    case ZS_POSITION_GAP4:
-        return zs_gap4_take(d, cols, max);
+    case ZS_POSITION_GAP4: return zs_gap4_take(d, cols, max);
 #endif
-    default:
-        return zs_dense_take(d, cols, max);
+    default: return zs_dense_take(d, cols, max);
     }
 }
 
@@ -185,18 +182,12 @@ void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n)
 {
     switch (d->weights->value_codec) {
 #if ZS_CODEC_PACKED
-    case ZS_VALUE_PACKED:
-        zs_packed_take(d, weights, n);
-        break;
+    case ZS_VALUE_PACKED: zs_packed_take(d, weights, n); break;
 #endif
 #if ZS_CODEC_HUFFMAN
-    case ZS_VALUE_HUFFMAN:
-        zs_huffman_take(d, weights, n);
-        break;
+    case ZS_VALUE_HUFFMAN: zs_huffman_take(d, weights, n); break;
 #endif
-    default:
-        zs_raw_take(d, weights, n);
-        break;
+    default: zs_raw_take(d, weights, n); break;
     }
 }
 
@@ -204,9 +195,8 @@ unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, un
 {
     const unsigned n = zs_decoder_positions(d, cols, max);
     zs_decoder_values(d, weights, n);
-    return d->weights->position_codec == ZS_POSITION_DENSE
-               ? squeeze(d->weights, cols, weights, n)
-               : n;
+    return d->weights->position_codec == ZS_POSITION_DENSE ? squeeze(d->weights, cols, weights, n)
+                                                           : n;
 }
 
 /* What this build lacks, or what no version defines. */

@@ -18,31 +18,39 @@
 
 #include "zs_internal.h"
 
-enum zs_position_codec { ZS_POSITION_DENSE = 0, ZS_POSITION_BITMASK = 1, ZS_POSITION_GAP4 = 2 };
-enum zs_value_codec { ZS_VALUE_RAW = 0, ZS_VALUE_PACKED = 1, ZS_VALUE_HUFFMAN = 2 };
+enum zs_position_codec {
+    ZS_POSITION_DENSE = 0,
+    ZS_POSITION_BITMASK = 1,
+    ZS_POSITION_GAP4 = 2
+};
+enum zs_value_codec {
+    ZS_VALUE_RAW = 0,
+    ZS_VALUE_PACKED = 1,
+    ZS_VALUE_HUFFMAN = 2
+};
 
 #define ZS_MAX_CODE_LENGTH 15
 
 struct zs_weights {
-    unsigned       position_codec;
-    unsigned       value_codec;
-    bool           is_float;
-    bool           by_columns;
-    int32_t        zero_point;
-    uint32_t       rows, cols;
-    uint32_t       count;   /* stored elements */
-    uint32_t       max_row; /* most stored elements of a row */
+    unsigned position_codec;
+    unsigned value_codec;
+    bool is_float;
+    bool by_columns;
+    int32_t zero_point;
+    uint32_t rows, cols;
+    uint32_t count;   /* stored elements */
+    uint32_t max_row; /* most stored elements of a row */
     const uint8_t *positions;
     const uint8_t *values;
-    uint32_t       positions_size, values_size;
+    uint32_t positions_size, values_size;
     const uint8_t *codebook;
-    uint32_t       codebook_count;
-    unsigned       index_bits;             /* packed */
-    unsigned       max_length;             /* huffman */
-    uint32_t       limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
-    int32_t        rank[ZS_MAX_CODE_LENGTH + 1];  /* index of a code - the code */
+    uint32_t codebook_count;
+    unsigned index_bits;                    /* packed */
+    unsigned max_length;                    /* huffman */
+    uint32_t limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
+    int32_t rank[ZS_MAX_CODE_LENGTH + 1];   /* index of a code - the code */
     const uint8_t *directory;
-    unsigned       directory_bits[3]; /* elements, gap4 units, huffman bits */
+    unsigned directory_bits[3]; /* elements, gap4 units, huffman bits */
 };
 
 struct zs_decoder {
@@ -50,11 +58,11 @@ struct zs_decoder {
     uint32_t position_bit, value_bit; /* cursors in the streams */
     uint32_t position_end, value_end; /* by columns: where the next row starts */
     uint32_t directory_bit;
-    uint32_t row;     /* current row + 1 */
-    uint32_t col;     /* next column; gap4: may be relative to a later row, modulo 2^32 */
-    uint32_t left;    /* stored elements left: in all, by columns in this row */
-    bool     pending; /* gap4: col is that of an element already read */
-    bool     row_done;
+    uint32_t row;  /* current row + 1 */
+    uint32_t col;  /* next column; gap4: may be relative to a later row, modulo 2^32 */
+    uint32_t left; /* stored elements left: in all, by columns in this row */
+    bool pending;  /* gap4: col is that of an element already read */
+    bool row_done;
 };
 
 /* Parse a weight record; weights->count is 0 if the reader failed. */
@@ -86,8 +94,8 @@ void zs_packed_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_huffman_take(struct zs_decoder *d, void *weights, unsigned n);
 
 /* Element `index` of a table of values, as weights[i] of zs_decoder_take(). */
-static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *table,
-                                   uint32_t index, void *weights, unsigned i)
+static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *table, uint32_t index,
+                                   void *weights, unsigned i)
 {
 #if ZS_FLOAT32_KERNELS
     if (w->is_float) {

@@ -133,18 +133,10 @@ static void mutate(uint8_t *data, size_t size)
         const size_t span = draw(2) != 0 && size > 160 ? 160 : size;
         const size_t at = draw((uint32_t)span);
         switch (draw(4)) {
-        case 0:
-            data[at] ^= (uint8_t)(1u << draw(8));
-            break;
-        case 1:
-            data[at] = (uint8_t)draw(256);
-            break;
-        case 2:
-            data[at] = interesting[draw(sizeof interesting)];
-            break;
-        default:
-            data[at] = data[draw((uint32_t)size)];
-            break;
+        case 0: data[at] ^= (uint8_t)(1u << draw(8)); break;
+        case 1: data[at] = (uint8_t)draw(256); break;
+        case 2: data[at] = interesting[draw(sizeof interesting)]; break;
+        default: data[at] = data[draw((uint32_t)size)]; break;
         }
     }
 }
