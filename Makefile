@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt | $(BIN)/python
 
 # The editable install imports the extension from sdk/; a change of the C sources renews it.
 $(EXTENSION): $(C_SOURCES) runtime_c/host/build_ffi.py setup.py | $(STAMP)
-	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -W ignore::UserWarning setup.py -q build_ext --inplace
 	@touch $@
 
 .PHONY: demo
