@@ -158,11 +158,12 @@ class UnaryKind(Enum):
 
 
 class MeanRounding(Enum):
-    """How an int8 mean rounds. TFLite's MEAN does it in three ways (kernels/reduce.cc)."""
+    """How an int8 mean rounds. TFLite 2.14 has one way, MULTIPLIER, for int8 and uint8 alike;
+    earlier releases used the other two where axes or quantization were special."""
 
-    MULTIPLIER = "multiplier"  # 4-D over H, W with keep_dims: mbqm, then divide, half away
-    TRUNCATE = "truncate"  # equal quantization of input and output: sum / count towards 0
-    FLOAT = "float"  # everything else: float32 arithmetic
+    MULTIPLIER = "multiplier"  # the count is part of the multiplier
+    TRUNCATE = "truncate"  # sum / count towards 0
+    FLOAT = "float"  # float32 arithmetic
 
 
 # Attributes, one class per operator. Pairs are (vertical, horizontal).
@@ -303,8 +304,18 @@ class Quantize:
 
 
 Attributes = (
-    Conv2D | FullyConnected | Binary | Pool2D | Mean | Pad | Reshape | Transpose | Concat
-    | Softmax | Unary | Quantize
+    Conv2D
+    | FullyConnected
+    | Binary
+    | Pool2D
+    | Mean
+    | Pad
+    | Reshape
+    | Transpose
+    | Concat
+    | Softmax
+    | Unary
+    | Quantize
 )
 
 
@@ -370,9 +381,7 @@ class Graph:
         used = {*self.inputs, *self.outputs}
         for op in kept:
             used.update(op.inputs, (op.output,))
-        return replace(
-            self, ops=kept, tensors={n: t for n, t in merged.items() if n in used}
-        )
+        return replace(self, ops=kept, tensors={n: t for n, t in merged.items() if n in used})
 
 
 def conv_output_size(
