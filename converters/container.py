@@ -39,7 +39,6 @@ from zeroskip.converters.ir import (
     FullyConnected,
     Graph,
     Mean,
-    MeanRounding,
     Op,
     Pad,
     Pool2D,
@@ -59,7 +58,6 @@ from zeroskip.errors import FitError, UnsupportedError
 __all__ = ["Description", "build", "describe"]
 
 _BINARY = {BinaryKind.ADD: 0, BinaryKind.SUB: 1, BinaryKind.MUL: 2}
-_ROUNDING = {MeanRounding.MULTIPLIER: 0, MeanRounding.TRUNCATE: 1, MeanRounding.FLOAT: 2}
 _UNARY = {
     UnaryKind.CLAMP: 0,
     UnaryKind.LEAKY_RELU: 1,
@@ -221,14 +219,10 @@ class _Builder:
                 self._pool(op, a, w, quantized)
                 return OpCode.POOL
             case Mean():
-                w.u8(sum(1 << axis for axis in a.axes), _ROUNDING[a.rounding])
+                w.u8(sum(1 << axis for axis in a.axes))
                 if quantized:
                     m = lowering.mean(self._graph, op)
                     w.svar(m.multiplier, m.shift)
-                    w.f32(float(m.scale), float(m.bias))
-                    w.svar(m.input_offset)
-                    w.var(m.divisor)
-                    w.svar(m.output_offset)
                 return OpCode.MEAN
             case Pad():
                 w.var(*(before for before, _ in a.padding))

@@ -21,9 +21,10 @@ Conventions, which every front end establishes and every consumer relies on:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, ClassVar, Final, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -157,15 +158,6 @@ class UnaryKind(Enum):
     HARDSWISH = "hardswish"
 
 
-class MeanRounding(Enum):
-    """How an int8 mean rounds. TFLite 2.14 has one way, MULTIPLIER, for int8 and uint8 alike;
-    earlier releases used the other two where axes or quantization were special."""
-
-    MULTIPLIER = "multiplier"  # the count is part of the multiplier
-    TRUNCATE = "truncate"  # sum / count towards 0
-    FLOAT = "float"  # float32 arithmetic
-
-
 # Attributes, one class per operator. Pairs are (vertical, horizontal).
 # Inputs of each operator are given as: input names -> one output.
 
@@ -233,7 +225,6 @@ class Mean:
 
     name: ClassVar[str] = "mean"
     axes: tuple[int, ...]
-    rounding: MeanRounding = MeanRounding.MULTIPLIER
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from zeroskip.converters.ir import (
     FullyConnected,
     Graph,
     Mean,
-    MeanRounding,
     Op,
     Pad,
     Pool2D,
@@ -71,22 +70,11 @@ class BinaryParameters:
 
 @dataclass(frozen=True)
 class MeanParameters:
-    """With acc = sum(q + input_offset) over the count elements, in int32:
-
-    MULTIPLIER  q' = divide_half_away(mbqm(acc, multiplier, shift), divisor) + output_offset
-    TRUNCATE    q' = acc / divisor (C division) + output_offset
-    FLOAT       q' = roundf((float)acc / (float)divisor * scale + bias) + output_offset, float32
-
-    limited to int8. `divisor` is the count, but 1 for MULTIPLIER, whose multiplier holds it.
-    """
+    """out = clamp(mbqm(sum(q - input zero point), multiplier, shift) + output zero point); the
+    multiplier holds the count."""
 
     multiplier: int
     shift: int
-    scale: np.float32
-    bias: np.float32
-    input_offset: int
-    divisor: int
-    output_offset: int
 
 
 @dataclass(frozen=True)
@@ -172,25 +160,15 @@ def pool_offset(graph: Graph, op: Op) -> int:
 
 
 def mean(graph: Graph, op: Op) -> MeanParameters:
-    """Parameters of an int8 mean. MULTIPLIER is TFLite's QuantizedMeanOrSum (2.14)."""
+    """Parameters of an int8 mean; TFLite's QuantizedMeanOrSum (2.14)."""
     a = op.attributes
     assert isinstance(a, Mean)
     x, output = graph.input_tensors(op)[0], graph.output_tensor(op)
     count = math.prod(x.shape[axis] for axis in a.axes)
-    none = np.float32(0)
-    if a.rounding is MeanRounding.TRUNCATE:
-        return MeanParameters(0, 0, none, none, 0, count, 0)
-    if a.rounding is MeanRounding.FLOAT:
-        scale = np.float32(x.scale) / np.float32(output.scale)
-        bias = np.float32(-x.zero_point) * scale
-        return MeanParameters(0, 0, scale, bias, 0, count, output.zero_point)
     multiplier, shift = _multiplier(op, x.scale / output.scale)
     # The count goes into the multiplier, as far as the shift's range allows.
     extra = min(count.bit_length() - 1, 32, 31 + shift)
-    multiplier = (multiplier << extra) // count
-    return MeanParameters(
-        multiplier, shift - extra, none, none, -x.zero_point, 1, output.zero_point
-    )
+    return MeanParameters((multiplier << extra) // count, shift - extra)
 
 
 def pad_value(graph: Graph, op: Op) -> int:

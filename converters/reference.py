@@ -21,7 +21,6 @@ from zeroskip.converters.ir import (
     FullyConnected,
     Graph,
     Mean,
-    MeanRounding,
     Op,
     Pad,
     Pool2D,
@@ -362,18 +361,10 @@ def _mean(graph: Graph, op: Op, a: Mean, x: Array) -> Array:
     if x.dtype != np.int8:
         return np.asarray(numerics.sum_f32(rows) / np.float32(rows.shape[-1]))
     p = lowering.mean(graph, op)
-    acc = numerics.wrap_int32((rows.astype(np.int64) + p.input_offset).sum(axis=-1))
-    match a.rounding:
-        case MeanRounding.MULTIPLIER:
-            scaled = numerics.multiply_by_quantized_multiplier(acc, p.multiplier, p.shift)
-            result = numerics.divide_half_away(scaled, p.divisor) + p.output_offset
-        case MeanRounding.TRUNCATE:
-            result = numerics.divide_towards_zero(acc, p.divisor) + p.output_offset
-        case MeanRounding.FLOAT:
-            average = acc.astype(np.float32) / np.float32(p.divisor)
-            rounded = numerics.round_half_away_f32(average * p.scale + p.bias)
-            result = np.clip(rounded, -1e6, 1e6).astype(np.int64) + p.output_offset
-    return np.clip(result, INT8_MIN, INT8_MAX)
+    x_zero = graph.input_tensors(op)[0].zero_point
+    acc = numerics.wrap_int32((rows.astype(np.int64) - x_zero).sum(axis=-1))
+    scaled = numerics.multiply_by_quantized_multiplier(acc, p.multiplier, p.shift)
+    return np.clip(scaled + graph.output_tensor(op).zero_point, INT8_MIN, INT8_MAX)
 
 
 def _unary_float(a: Unary, x: Array) -> Array:

@@ -1,23 +1,16 @@
-"""What zeroskip needs of an ELF file: sections, segments, symbols (32-bit, little-endian).
-
-Layout: System V ABI, chapters 4 and 5.
-"""
+"""What zeroskip needs of an ELF file: sections, segments, symbols; a view over pyelftools."""
 
 from __future__ import annotations
 
-import struct
+import io
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
-from zeroskip.errors import FormatError
+from zeroskip.errors import FormatError, MissingToolError
 
-_SHT_SYMTAB: Final = 2
-_SHT_NOBITS: Final = 8
 _SHF_ALLOC: Final = 2
-_PT_LOAD: Final = 1
-_STT_FUNC: Final = 2
 
 
 @dataclass(frozen=True)
@@ -79,62 +72,55 @@ class Elf:
 
 
 def parse(content: bytes) -> Elf:
-    """Parse a 32-bit little-endian ELF file. Raises FormatError."""
+    """Parse a 32-bit little-endian ELF file with pyelftools.
+
+    Raises FormatError for a malformed file, MissingToolError without pyelftools.
+    """
+    try:
+        from elftools.elf.elffile import ELFFile
+    except ImportError:
+        raise MissingToolError(
+            "pyelftools is not installed; pip install 'zeroskip[emulate]'"
+        ) from None
     if content[:6] != b"\x7fELF\x01\x01":
         raise FormatError("not a 32-bit little-endian ELF file")
     try:
-        return _parse(content)
-    except (struct.error, IndexError, UnicodeDecodeError, ValueError) as error:
+        return _read(ELFFile(io.BytesIO(content)), content)
+    except Exception as error:  # damage surfaces as whatever pyelftools' parsers raise
         raise FormatError(f"malformed ELF file: {error}") from error
 
 
-def _parse(content: bytes) -> Elf:
-    entry, phoff, shoff = struct.unpack_from("<III", content, 24)
-    phentsize, phnum, shentsize, shnum, shstrndx = struct.unpack_from("<HHHHH", content, 42)
-    headers = [struct.unpack_from("<10I", content, shoff + i * shentsize) for i in range(shnum)]
-    names = headers[shstrndx][4]
-    sections = tuple(
-        Section(
-            name=_string(content, names + h[0]),
-            address=h[3],
-            offset=h[4],
-            size=h[5],
-            allocated=bool(h[2] & _SHF_ALLOC),
-            in_file=h[1] != _SHT_NOBITS,
-        )
-        for h in headers
-    )
-    segments = []
-    for i in range(phnum):
-        kind, offset, virtual, physical, filesz, memsz = struct.unpack_from(
-            "<6I", content, phoff + i * phentsize
-        )
-        if kind == _PT_LOAD and memsz:
-            segments.append(Segment(virtual, physical, memsz, content[offset : offset + filesz]))
+def _read(file: Any, content: bytes) -> Elf:
     symbols: dict[str, int] = {}
     functions: dict[int, str] = {}
-    for h in headers:
-        if h[1] != _SHT_SYMTAB:
+    table = file.get_section_by_name(".symtab")
+    for symbol in table.iter_symbols() if table is not None else ():
+        name, value = symbol.name, symbol["st_value"]
+        if not name or name.startswith("$") or symbol["st_shndx"] == "SHN_UNDEF":
             continue
-        strings = headers[h[6]][4]
-        for at in range(h[4], h[4] + h[5], 16):
-            name, value, _, info, _, place = struct.unpack_from("<IIIBBH", content, at)
-            text = _string(content, strings + name)
-            if not text or text.startswith("$") or place == 0:
-                continue
-            if info & 15 == _STT_FUNC:
-                value &= ~1
-                functions.setdefault(value, text)
-            symbols[text] = value
+        if symbol["st_info"].type == "STT_FUNC":
+            value &= ~1
+            functions.setdefault(value, name)
+        symbols[name] = value
     return Elf(
         content=content,
-        entry=entry,
-        sections=sections,
-        segments=tuple(segments),
+        entry=file.header.e_entry,
+        sections=tuple(
+            Section(
+                name=s.name,
+                address=s["sh_addr"],
+                offset=s["sh_offset"],
+                size=s["sh_size"],
+                allocated=bool(s["sh_flags"] & _SHF_ALLOC),
+                in_file=s["sh_type"] != "SHT_NOBITS",
+            )
+            for s in file.iter_sections()
+        ),
+        segments=tuple(
+            Segment(s["p_vaddr"], s["p_paddr"], s["p_memsz"], s.data())
+            for s in file.iter_segments("PT_LOAD")
+            if s["p_memsz"]
+        ),
         symbols=symbols,
         functions=tuple(sorted(functions.items())),
     )
-
-
-def _string(content: bytes, at: int) -> str:
-    return content[at : content.index(b"\0", at)].decode()

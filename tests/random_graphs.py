@@ -22,7 +22,6 @@ from zeroskip.converters.ir import (
     FullyConnected,
     Graph,
     Mean,
-    MeanRounding,
     Op,
     Pad,
     Pool2D,
@@ -199,10 +198,8 @@ class GraphMaker:
     def mean(self) -> None:
         x = self.last
         axes = tuple(i for i in range(len(x.shape)) if self.integer(0, 1)) or (0,)
-        rounding = self.pick(list(MeanRounding))
         shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape))
-        like = x if rounding is MeanRounding.TRUNCATE else None
-        self.op(Mean(axes, rounding), (x,), shape, like)
+        self.op(Mean(axes), (x,), shape)
 
     def pad(self) -> None:
         x = self.last

@@ -26,7 +26,6 @@ from zeroskip.converters.ir import (
     FullyConnected,
     Graph,
     Mean,
-    MeanRounding,
     Op,
     Pad,
     Pool2D,
@@ -284,9 +283,6 @@ class _Rewriter:
         match op.attributes:
             case Conv2D() | FullyConnected():
                 op = replace(op, inputs=(op.inputs[0], *self._weights(op)))
-            case Mean():
-                rounding = replace(op.attributes, rounding=MeanRounding.MULTIPLIER)
-                op = replace(op, attributes=rounding)
             case Concat():
                 op = replace(op, inputs=tuple(self._rescaled(op, name) for name in op.inputs))
         for name in op.inputs:

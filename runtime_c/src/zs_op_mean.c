@@ -4,18 +4,10 @@
 
 #if ZS_OP_MEAN
 
-enum {
-    ROUND_MULTIPLIER = 0,
-    ROUND_TRUNCATE = 1,
-    ROUND_FLOAT = 2
-};
-
 struct mean {
     struct zs_tensor in, out;
-    uint8_t mask, rounding;
+    uint8_t mask;
     int32_t multiplier, shift;
-    float scale, bias;
-    int32_t input_offset, divisor, output_offset;
     uint32_t count; /* elements averaged into one */
     /* Sizes and strides of the kept axes and of the reduced ones; 1 and 0 for the others. */
     uint32_t kept[ZS_MAX_RANK], kept_stride[ZS_MAX_RANK];
@@ -27,22 +19,9 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct mean *p)
     zs_tensor_read(ctx, r, &p->in);
     zs_tensor_read(ctx, r, &p->out);
     p->mask = zs_reader_u8(r);
-    p->rounding = zs_reader_u8(r);
     p->multiplier = p->shift = 0;
-    p->input_offset = p->output_offset = p->divisor = 0;
-    p->scale = p->bias = 0.0f;
     if (p->in.dtype != ZS_FLOAT32) {
         zs_read_scale(r, &p->multiplier, &p->shift);
-        p->scale = zs_read_finite(r);
-        p->bias = zs_read_finite(r);
-        p->input_offset = zs_reader_svar(r);
-        p->divisor = (int32_t)(zs_reader_var(r) & INT32_MAX);
-        p->output_offset = zs_reader_svar(r);
-        if (p->input_offset < -256 || p->input_offset > 256 || p->divisor < 1
-            || p->divisor > (int32_t)ZS_MAX_WINDOW || p->output_offset < -65536
-            || p->output_offset > 65536) {
-            zs_reader_fail(r);
-        }
     }
     uint32_t stride = 1;
     p->count = 1;
@@ -61,7 +40,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct mean *p)
 static enum zs_status check(const struct zs_reader *r, const struct mean *p)
 {
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false) || p->mask >> p->in.rank != 0
-        || p->rounding > ROUND_FLOAT || p->count > ZS_MAX_WINDOW
+        || p->count > ZS_MAX_WINDOW
         || (uint64_t)p->count * p->out.count != p->in.count) {
         return ZS_ERR_FORMAT;
     }
@@ -71,20 +50,9 @@ static enum zs_status check(const struct zs_reader *r, const struct mean *p)
 #if ZS_INT8_KERNELS
 static int8_t round_s8(const struct mean *p, int32_t sum)
 {
-    const int32_t acc = sum + (int32_t)p->count * p->input_offset;
-    int32_t value;
-    if (p->rounding == ROUND_MULTIPLIER) {
-        /* scaled is near 2^31 only in a hostile container */
-        const int32_t limit = INT32_MAX - (int32_t)ZS_MAX_WINDOW;
-        const int32_t scaled = zs_scale(acc, p->multiplier, p->shift);
-        value = zs_round_divide(zs_clamp(scaled, -limit, limit), p->divisor);
-    } else if (p->rounding == ROUND_TRUNCATE) {
-        value = acc / p->divisor;
-    } else {
-        const float average = (float)acc / (float)p->divisor;
-        value = zs_round_f32(average * p->scale + p->bias, -1000000, 1000000);
-    }
-    return zs_clamp_s8(zs_wrap_add(value, p->output_offset), -128, 127);
+    const int32_t acc = sum - (int32_t)p->count * p->in.zero_point;
+    const int32_t value = zs_scale(acc, p->multiplier, p->shift);
+    return zs_clamp_s8(zs_wrap_add(value, p->out.zero_point), -128, 127);
 }
 #endif
 

@@ -1,4 +1,4 @@
-"""The small ELF reader, against pyelftools on real files and against damage."""
+"""The view of ELF files, on real ones and against damage."""
 
 from pathlib import Path
 
