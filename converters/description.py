@@ -16,13 +16,12 @@ import numpy as np
 from zeroskip.converters.codecs import (
     POSITION_BY_CODE,
     VALUE_BY_CODE,
-    Array,
     Directory,
     EncodedMatrix,
-    Values,
     bits,
     decode,
 )
+from zeroskip.converters.codecs.base import Array, Values
 from zeroskip.converters.format import (
     CONSTANT_FLAG,
     HEADER,
@@ -300,7 +299,9 @@ class _Container:
         positions, values = POSITION_BY_CODE[codec & 15].name, VALUE_BY_CODE[codec >> 4].name
         position_stream = b"" if positions == "dense" else self._slice(*r.vars(2))
         value_stream = self._slice(*r.vars(2))
-        codebook, index_bits, counts = None, 0, ()
+        codebook = None
+        index_bits = 0
+        counts: tuple[int, ...] = ()
         if values != "raw":
             k, offset = r.vars(2)
             codebook = np.frombuffer(

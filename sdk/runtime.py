@@ -16,7 +16,7 @@ from zeroskip.errors import FormatError, InputError, RuntimeStatusError
 
 Array = npt.NDArray[Any]
 
-_DTYPES: Final = {
+_DTYPES: Final[dict[int, np.dtype[Any]]] = {
     int(lib.ZS_INT8): np.dtype(np.int8),
     int(lib.ZS_UINT8): np.dtype(np.uint8),
     int(lib.ZS_FLOAT32): np.dtype("<f4"),
@@ -45,7 +45,8 @@ class Port:
         whole = np.trunc(x)
         rounded = whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0)
         q = rounded.astype(np.int64) + self.zero_point
-        return q.clip(limits.min, limits.max).astype(self.dtype)
+        quantized: Array = q.clip(limits.min, limits.max).astype(self.dtype)
+        return quantized
 
     def dequantize(self, values: Array) -> npt.NDArray[np.float32]:
         """Values of this port's dtype to real float32 values."""
