@@ -57,7 +57,7 @@ static void finish(const char *text)
 
 void port_on_fault(uint32_t pc, uint32_t lr, uint32_t cause)
 {
-    print("HardFault: pc ");
+    print(pc == PORT_LOST ? "stack overflow: pc " : "HardFault: pc ");
     print_hex(pc);
     print(" lr ");
     print_hex(lr);

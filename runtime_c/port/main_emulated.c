@@ -18,7 +18,7 @@ enum tag {
     TAG_BAD_INPUT,   /* u32 index, u32 bytes wanted, u32 bytes given */
     TAG_OP,          /* u32 op index, u32 MACs executed */
     TAG_OUTPUT,      /* the output's bytes; all outputs of a sample in order */
-    TAG_FAULT,       /* u32 pc, u32 lr, u32 CFSR */
+    TAG_FAULT,       /* u32 pc, u32 lr, u32 CFSR; PORT_LOST as pc: stack overflow */
     TAG_STACK,       /* u32 bytes used, u32 bytes reserved */
     TAG_DONE,        /* nothing: the run is complete */
 };
@@ -165,8 +165,8 @@ int main(void)
         }
     }
 
-    const uint32_t stack[2] = { port_stack_used(), (uint32_t)((uintptr_t)port_stack_end
-                                                              - (uintptr_t)port_stack_start) };
+    const uint32_t reserved = (uint32_t)((uintptr_t)port_stack_end - (uintptr_t)port_stack_start);
+    const uint32_t stack[2] = { port_stack_used(), reserved };
     put(TAG_STACK, stack, sizeof stack);
     put(TAG_DONE, NULL, 0);
     semihost_exit(EXIT_DONE);

@@ -31,6 +31,9 @@ static inline volatile uint32_t *port_register(uint32_t address)
 /* Bytes of stack touched since reset, found by the pattern start-up painted. */
 uint32_t port_stack_used(void);
 
+/* The `pc` and `lr` of a fault whose frame is outside the stack: the stack overflowed. */
+#define PORT_LOST UINT32_MAX
+
 /* Entered on reset and on a fault; the main program supplies both. */
 int main(void);
 void port_on_fault(uint32_t pc, uint32_t lr, uint32_t cause);

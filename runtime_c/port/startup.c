@@ -102,8 +102,8 @@ __attribute__((naked)) void port_hardfault(void)
 
 void port_fault_report(const uint32_t *frame)
 {
-    uint32_t pc = 0;
-    uint32_t lr = 0;
+    uint32_t pc = PORT_LOST;
+    uint32_t lr = PORT_LOST;
     uint32_t cause = 0;
     const uintptr_t place = (uintptr_t)frame;
     if (place >= (uintptr_t)port_stack_start && place + 32u <= (uintptr_t)port_stack_end) {

@@ -19,6 +19,7 @@ INPUT_FILE: Final = "input.bin"
 RESULT_FILE: Final = "result.bin"
 
 _DTYPES: Final = {0: np.dtype(np.int8), 1: np.dtype(np.uint8), 2: np.dtype("<f4")}
+LOST: Final = 0xFFFFFFFF  # PORT_LOST of port.h
 _WHOLE_MODEL: Final = 0xFFFFFFFF
 
 
@@ -37,7 +38,10 @@ class Tag(IntEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """A HardFault: where, where from, and the CFSR register (0 on ARMv6-M and in Unicorn)."""
+    """A HardFault: where, where from, and the CFSR register (0 on ARMv6-M and in Unicorn).
+
+    `pc` is LOST where the registers were saved outside the stack: it has overflowed.
+    """
 
     pc: int
     lr: int
@@ -109,6 +113,11 @@ def decode_results(content: bytes) -> Report | Fault:
             elif tag == Tag.STACK:
                 stack = struct.unpack("<II", payload)
             elif tag == Tag.DONE:
+                if 0 < stack[1] <= stack[0]:
+                    raise EmulationError(
+                        f"the stack overflowed: all of its {stack[1]} bytes were used; "
+                        "raise stack.size in board.toml"
+                    )
                 arrays = tuple(
                     np.frombuffer(b"".join(rows), dtype).reshape(len(rows), *shape).copy()
                     for rows, (dtype, shape) in zip(outputs, shapes, strict=True)

@@ -193,8 +193,10 @@ def read_report(folder: Path, image: elf.Elf) -> protocol.Report:
 def fault_error(fault: Fault, image: elf.Elf) -> EmulationError:
     """A fault as an error that names the function."""
     reason = fault.reason or (f"CFSR {fault.cause:#010x}" if fault.cause else "HardFault")
-    if fault.pc == 0:
-        return EmulationError(f"HardFault with a lost stack frame ({reason}): stack overflow?")
+    if fault.pc == protocol.LOST:
+        return EmulationError(
+            f"HardFault: stack overflow ({reason}); raise stack.size in board.toml"
+        )
     return EmulationError(
         f"HardFault at {fault.pc:#010x} in {image.function_at(fault.pc)}, "
         f"called from {image.function_at(fault.lr & ~1)} ({reason})"
