@@ -176,7 +176,7 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_errors_of_files(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="no board 'arduino'.*microbit"):
+    with pytest.raises(BoardError, match=r"no board 'arduino'.*microbit"):
         boards.load("arduino")
     (tmp_path / "board.toml").write_text("name = ")
     with pytest.raises(BoardError, match=r"board\.toml: Invalid"):

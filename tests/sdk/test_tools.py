@@ -106,9 +106,7 @@ def test_the_host_compiler_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert tools.host_compiler() is None
 
 
-def test_files_appear_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out"
     tools.write_whole(target, b"one")
     assert target.read_bytes() == b"one"
