@@ -10,12 +10,15 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from zeroskip.converters.codecs import (
     POSITION_BY_CODE,
+    POSITIONS,
     VALUE_BY_CODE,
+    VALUES,
     Directory,
     EncodedMatrix,
     bits,
@@ -134,6 +137,30 @@ def weights(blob: bytes) -> dict[int, Array]:
         }
     except (struct.error, ValueError, KeyError, IndexError) as error:
         raise FormatError(f"damaged container: {error}") from None
+
+
+# What can be left out of a build of the runtime: options of runtime_c/include/zs_config.h.
+RUNTIME_OPTIONS: Final = frozenset(
+    (
+        *(f"ZS_OP_{code.name}" for code in OpCode),
+        *(f"ZS_CODEC_{name.upper()}" for name in (*POSITIONS, *VALUES)),
+        *("ZS_INT8_KERNELS", "ZS_FLOAT32_KERNELS"),
+    )
+) - {"ZS_CODEC_DENSE", "ZS_CODEC_RAW"}
+
+
+def runtime_options(blob: bytes) -> frozenset[str]:
+    """Those of RUNTIME_OPTIONS that a build needs to run the container. Raises FormatError."""
+    try:
+        ops = _Container(blob).ops()
+    except (struct.error, ValueError, KeyError, IndexError) as error:
+        raise FormatError(f"damaged container: {error}") from None
+    needed = {f"ZS_OP_{op.code.name}" for op in ops}
+    needed |= {f"ZS_{op.output.dtype.upper()}_KERNELS" for op in ops}
+    for op in ops:
+        if op.encoded is not None:
+            needed |= {f"ZS_CODEC_{n.upper()}" for n in (op.encoded.positions, op.encoded.values)}
+    return RUNTIME_OPTIONS & needed
 
 
 def _describe(blob: bytes) -> Description:

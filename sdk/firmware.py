@@ -21,18 +21,13 @@ from typing import Final, Literal
 
 from zeroskip import elf
 from zeroskip.boards import Board
-from zeroskip.errors import FitError, FormatError, InputError, MissingToolError, ToolError
+from zeroskip.converters.description import RUNTIME_OPTIONS, describe, runtime_options
+from zeroskip.errors import FitError, InputError, MissingToolError, ToolError
 from zeroskip.tools import cache_folder, cached, find_program, has_package, run_tool, write_whole
 
 Compiler = Literal["gcc", "zig"]
 Image = Literal["board", "emulated"]
 Optimize = Literal["s", "2", "3"]
-
-# Container header, runtime_c/FORMAT.md section 1.
-_MAGIC: Final = b"ZSKP"
-_HEADER_BYTES: Final = 36
-_ARENA_SIZE_AT: Final = 12
-_ARENA_LIMIT: Final = 1 << 26
 
 _COMPILE_TIMEOUT_S: Final = 300.0
 _COMMON_FLAGS: Final = (
@@ -120,6 +115,7 @@ def build(
 ) -> Firmware:
     """Compile and link firmware that holds `container`; write the ELF file `output`.
 
+    Ops, codecs and element types that the container does not use are left out of the code.
     `image` "board" is for the board's own memory map and prints to its serial port;
     "emulated" is for the memory map of the emulated machine (`board.emulation`), reads
     inputs and writes results through semihosting. Equal inputs give equal bytes.
@@ -128,12 +124,13 @@ def build(
     MissingToolError without a compiler, ToolError if it fails. `output` appears whole or not
     at all.
     """
-    arena_bytes = _arena_size(container)
+    arena_bytes = describe(container).arena_bytes
     if len(container) > board.flash.size:
         raise _flash_error(board, len(container), len(container), 0)
     if arena_bytes + board.stack.size > board.ram.size:
         raise _ram_error(board, arena_bytes, 0)
-    driver = _Driver(choose_compiler(compiler), board, image, optimize)
+    unneeded = RUNTIME_OPTIONS - runtime_options(container)
+    driver = _Driver(choose_compiler(compiler), board, image, optimize, unneeded)
     objects = driver.objects()
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
@@ -158,7 +155,14 @@ def build(
 class _Driver:
     """One compiler, set up for one board and kind of image."""
 
-    def __init__(self, compiler: Compiler, board: Board, image: Image, optimize: str) -> None:
+    def __init__(
+        self,
+        compiler: Compiler,
+        board: Board,
+        image: Image,
+        optimize: str,
+        unneeded: frozenset[str],
+    ) -> None:
         if optimize not in ("s", "2", "3"):
             raise InputError(f"optimization '{optimize}' is not one of s, 2, 3")
         if image not in ("board", "emulated"):
@@ -196,6 +200,7 @@ class _Driver:
             self._target = ["-target", core.compiler.zig_target, f"-mcpu={core.compiler.zig_cpu}"]
             self._target += _ZIG_FLAGS
         self._target += [*_COMMON_FLAGS, f"-O{optimize}"]
+        defines += [f"-D{option}=0" for option in sorted(unneeded)]
         self._compile_flags = [*self._target, "-Iinclude", "-isystem", "libc", *defines]
 
     def objects(self) -> Path:
@@ -281,15 +286,6 @@ def _source_files(port: Sequence[str]) -> dict[str, bytes]:
 
 def _resource(*path: str) -> bytes:
     return resources.files("zeroskip.runtime_c").joinpath(*path).read_bytes()
-
-
-def _arena_size(container: bytes) -> int:
-    if len(container) < _HEADER_BYTES or container[:4] != _MAGIC:
-        raise FormatError(f"not a .zsk container: {len(container)} bytes without its magic ZSKP")
-    (arena_bytes,) = struct.unpack_from("<I", container, _ARENA_SIZE_AT)
-    if arena_bytes > _ARENA_LIMIT:
-        raise FormatError(f"container asks for an arena of {arena_bytes} bytes; the limit is 2^26")
-    return int(arena_bytes)
 
 
 def _sizes(parsed: elf.Elf, flash_start: int, ram_start: int) -> Sizes:

@@ -8,7 +8,7 @@ from random_graphs import random_graph, random_inputs
 
 from zeroskip.converters import container
 from zeroskip.converters.frontends import tflite
-from zeroskip.converters.ir import Array, Conv2D, FullyConnected, Graph
+from zeroskip.converters.ir import Array, Conv2D, FullyConnected, Graph, Op, Tensor
 from zeroskip.errors import ModelError
 
 
@@ -27,6 +27,18 @@ def small_model(number: int, dtype: str = "int8") -> tuple[bytes, Array, Graph]:
             return blob, random_inputs(graph, 3, seed), graph
         number -= 1
     raise AssertionError("no such graph")
+
+
+def wide_container(inputs: int, outputs: int) -> bytes:
+    """One float32 layer: about 4 * inputs * outputs bytes of flash, 4 * inputs of RAM."""
+    weight = np.random.default_rng(0).normal(size=(outputs, inputs)).astype(np.float32)
+    tensors = (
+        Tensor("x", (inputs,), "float32"),
+        Tensor("w", weight.shape, "float32", None, weight),
+        Tensor("y", (outputs,), "float32"),
+    )
+    op = Op("layer", FullyConnected(), ("x", "w"), "y")
+    return container.build(Graph("wide", {t.name: t for t in tensors}, (op,), ("x",), ("y",)))
 
 
 @cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_graphs import random_graph
 
-from zeroskip.converters import container, planner
+from zeroskip.converters import container, description, planner
 from zeroskip.converters.description import describe, weights
 from zeroskip.converters.format import Reader, Writer
 from zeroskip.converters.frontends import tflite
@@ -225,3 +225,20 @@ def test_numbers_out_of_range_are_refused() -> None:
         Reader(b"\xff\xff\xff\xff\x7f").var()
     with pytest.raises(FormatError):
         Reader(b"").u8()
+
+
+def test_runtime_options_are_those_of_the_runtime() -> None:
+    import re
+    from importlib import resources
+
+    config = resources.files("zeroskip.runtime_c").joinpath("include", "zs_config.h").read_text()
+    options = set(re.findall(r"^#ifndef (ZS_\w+)$", config, re.MULTILINE))
+    assert description.RUNTIME_OPTIONS == options - {"ZS_CONFIG_H", "ZS_STRERROR"}
+
+
+def test_a_container_names_the_options_it_needs() -> None:
+    blob = container.build(dense_graph(sparse((60, 200), 0.05)))
+    needed = {"ZS_OP_FULLY_CONNECTED", "ZS_CODEC_GAP4", "ZS_INT8_KERNELS"}
+    assert description.runtime_options(blob) == needed
+    with pytest.raises(FormatError):
+        description.runtime_options(blob[:-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from device_models import small_model
+from device_models import small_model, wide_container
 
 from zeroskip import boards, elf, firmware
 from zeroskip.errors import (
@@ -134,13 +134,11 @@ def test_what_cannot_fit_is_refused_without_a_compiler(
     monkeypatch.setattr(firmware, "find_program", lambda name: None)
     monkeypatch.setattr(firmware, "has_package", lambda name: False)
     board = boards.load("microbit")
-    huge = small_model(0)[0] + bytes(board.flash.size)
+    huge = wide_container(300, 300)
     with pytest.raises(FitError, match=r"flash needs \d+ of 262144 bytes \(the model alone\)"):
         firmware.build(huge, board, output=tmp_path / "f.elf")
-    blob = bytearray(small_model(0)[0])
-    struct.pack_into("<I", blob, 12, 1 << 20)
-    with pytest.raises(FitError, match=r"RAM needs \d+ of 16384 bytes \(arena 1048576"):
-        firmware.build(bytes(blob), board, output=tmp_path / "f.elf")
+    with pytest.raises(FitError, match=r"RAM needs \d+ of 16384 bytes \(arena 20004"):
+        firmware.build(wide_container(5000, 1), board, output=tmp_path / "f.elf")
     with pytest.raises(MissingToolError, match="no cross compiler: install arm-none-eabi-gcc"):
         firmware.build(small_model(0)[0], board, output=tmp_path / "f.elf")
     with pytest.raises(MissingToolError, match="no cross compiler zig"):
