@@ -1,8 +1,8 @@
 """Importing zeroskip stays cheap: no framework comes with it."""
 
+import resource
 import subprocess
 import sys
-import time
 
 HEAVY = ("torch", "tflite", "tflite_runtime", "ai_edge_litert", "sklearn", "unicorn", "capstone")
 
@@ -18,17 +18,14 @@ def test_importing_zeroskip_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_answers_in_under_0_3_seconds() -> None:
+def test_help_takes_under_0_3_seconds() -> None:
+    """Of processor time, which other work on the machine does not change; the best of five."""
     program = "import sys; from zeroskip.cli import main; sys.exit(main())"
 
     def once() -> float:
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, check=True)
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    best_s = once()
-    for _ in range(9):
-        if best_s < 0.3:
-            break
-        best_s = min(best_s, once())
-    assert best_s < 0.3
+    assert min(once() for _ in range(5)) < 0.3
