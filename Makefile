@@ -59,7 +59,8 @@ static: setup ## The part of `check` that runs no test.
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/typeview.py
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@echo clang-format --dry-run -Werror
+	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/python tools/check_c.py --jobs $(JOBS)
 	$(BIN)/python tools/sizes.py --check
 

@@ -40,8 +40,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct mean *p)
 static enum zs_status check(const struct zs_reader *r, const struct mean *p)
 {
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false) || p->mask >> p->in.rank != 0
-        || p->count > ZS_MAX_WINDOW
-        || (uint64_t)p->count * p->out.count != p->in.count) {
+        || p->count > ZS_MAX_WINDOW || (uint64_t)p->count * p->out.count != p->in.count) {
         return ZS_ERR_FORMAT;
     }
     return ZS_OK;
