@@ -19,6 +19,7 @@ from typing import Final
 
 from zeroskip.errors import MissingToolError, ToolError
 
+CACHE_ENTRIES: Final = 200
 _TAIL_LINES: Final = 12
 
 
@@ -108,9 +109,13 @@ def cache_folder(kind: str) -> Path:
 
 
 def cached(folder: Path, key: str, make: Callable[[Path], None]) -> Path:
-    """`folder/key`, filled by `make(path)` on first use; whole or not there at all."""
+    """`folder/key`, filled by `make(path)` on first use; whole or not there at all.
+
+    A folder keeps the CACHE_ENTRIES entries used last.
+    """
     target = folder / key
     if target.exists():
+        os.utime(target)
         return target
     with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as scratch:
         made = Path(scratch) / "made"
@@ -121,7 +126,17 @@ def cached(folder: Path, key: str, make: Callable[[Path], None]) -> Path:
             # Another process was first; what it made has the same key.
             if not target.exists():
                 raise
+    entries = [e for e in folder.iterdir() if not e.name.startswith(".")]
+    for old in sorted(entries, key=_last_use)[:-CACHE_ENTRIES]:
+        shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _last_use(entry: Path) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return 0.0
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ needs_qemu = pytest.mark.tool("qemu-system-arm", "cc", "capstone")
 @pytest.fixture
 def container(tmp_path: Path) -> Path:
     path = tmp_path / "model.zsk"
-    path.write_bytes(small_model(1)[0])
+    path.write_bytes(small_model(0)[0])
     return path
 
 
@@ -61,7 +61,7 @@ def test_build(
 @needs_gcc
 @needs_qemu
 def test_emulate_json(container: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blob, inputs, _ = small_model(1)
+    blob, inputs, _ = small_model(0)
     np.save(tmp_path / "x.npy", inputs)
     arguments = ["emulate", str(container), "--board", "nucleo-l4r5zi", "--json"]
     files = ["--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy")]
@@ -146,7 +146,7 @@ def test_errors_are_one_line(
 
 def test_what_is_no_container(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.zsk"
-    bad.write_bytes(small_model(1)[0][:-5])
+    bad.write_bytes(small_model(0)[0][:-5])
     out = tmp_path / "f.elf"
     assert cli.main(["build", str(bad), "--board", "microbit", "-o", str(out)]) == 2
     assert "bad.zsk" in capsys.readouterr().err

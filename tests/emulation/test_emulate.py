@@ -33,24 +33,46 @@ def counts(result: EmulationResult) -> tuple[object, ...]:
     return result.ops, result.total_instructions, result.total_cycles, result.stack_bytes
 
 
+def check_bits(
+    number: int, dtype: str, board: boards.Board, emulator: Emulator, compiler: Compiler
+) -> None:
+    blob, inputs, graph = small_model(number, dtype)
+    result = emulate(blob, board, [inputs], emulator=emulator, compiler=compiler)
+    expected = reference.run(graph, [inputs])[0]
+    assert result.outputs[0].dtype == expected.dtype
+    assert result.outputs[0].tobytes() == expected.tobytes()
+    assert result.matches_host and result.samples == 3
+    assert (result.cycles is None) == (board.core.timing is None)
+    assert [op.macs_executed for op in result.ops] == Model(blob).run_counted(inputs)[1]
+    assert 0 < result.stack_bytes < board.stack.size
+
+
+# Most tests take the same model: firmware is compiled for each set of ops, core and compiler.
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("emulator", EMULATORS)
 @pytest.mark.parametrize("name", boards.names())
 def test_every_board_gives_the_bits_of_the_oracle(
     name: str, emulator: Emulator, compiler: Compiler
 ) -> None:
-    for dtype in ("int8", "float32"):
-        blob, inputs, graph = small_model(boards.names().index(name), dtype)
-        board = boards.load(name)
-        result = emulate(blob, board, [inputs], emulator=emulator, compiler=compiler)
-        expected = reference.run(graph, [inputs])[0]
-        assert result.outputs[0].dtype == expected.dtype
-        assert result.outputs[0].tobytes() == expected.tobytes()
-        assert result.matches_host and result.samples == 3
-        assert (result.cycles is None) == (board.core.timing is None)
-        macs = Model(blob).run_counted(inputs)[1]
-        assert [op.macs_executed for op in result.ops] == macs
-        assert 0 < result.stack_bytes < board.stack.size
+    check_bits(0, "int8", boards.load(name), emulator, compiler)
+
+
+@needs_gcc
+@pytest.mark.parametrize("emulator", EMULATORS)
+@pytest.mark.parametrize("core", boards.core_names())
+def test_every_core_gives_the_bits_of_the_oracle_in_float32(core: str, emulator: Emulator) -> None:
+    name = next(n for n in boards.names() if boards.load(n).core.name == core)
+    check_bits(0, "float32", boards.load(name), emulator, "gcc")
+
+
+@needs_gcc
+@pytest.mark.parametrize("number", range(1, 9))
+def test_other_models_give_the_bits_of_the_oracle(number: int) -> None:
+    name = boards.names()[number % len(boards.names())]
+    dtype = ("int8", "float32")[number % 2]
+    check_bits(number, dtype, boards.load(name), emulation.choose_emulator(), "gcc")
 
 
 @needs_qemu
@@ -58,7 +80,7 @@ def test_every_board_gives_the_bits_of_the_oracle(
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", boards.names())
 def test_both_emulators_count_the_same(name: str, compiler: Compiler) -> None:
-    blob, inputs, _ = small_model(20)
+    blob, inputs, _ = small_model(0)
     board = boards.load(name)
     results = [
         emulate(blob, board, [inputs], emulator=e, compiler=compiler) for e in get_args(Emulator)
@@ -91,7 +113,7 @@ def test_ic_on_mps2_an505(data_root: Path) -> None:
 @needs_gcc
 @pytest.mark.parametrize("emulator", EMULATORS)
 def test_counts_of_a_batch_are_the_sum_of_its_parts(emulator: Emulator) -> None:
-    blob, inputs, _ = small_model(3)
+    blob, inputs, _ = small_model(0)
     board = boards.load("microbit")
 
     def total(x: np.ndarray) -> tuple[int, int | None, list[int]]:
@@ -108,7 +130,7 @@ def test_counts_of_a_batch_are_the_sum_of_its_parts(emulator: Emulator) -> None:
 @needs_unicorn
 @pytest.mark.tool("cc")
 def test_counting_in_python_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    blob, inputs, _ = small_model(4)
+    blob, inputs, _ = small_model(0)
     board = boards.load("mps2-an385")
     native = emulate(blob, board, [inputs], emulator="unicorn", compiler="gcc")
     monkeypatch.setattr(unicorn_machine, "host_compiler", lambda: None)
@@ -119,7 +141,7 @@ def test_counting_in_python_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 
 @needs_gcc
 def test_runs_are_deterministic() -> None:
-    blob, inputs, _ = small_model(5)
+    blob, inputs, _ = small_model(0)
     board = boards.load("raspberry-pi-pico")
     first, second = (emulate(blob, board, [inputs], compiler="gcc") for _ in range(2))
     assert counts(first) == counts(second)
@@ -298,10 +320,9 @@ def test_an_early_exit_is_no_result(emulator: Emulator, run_program: RunProgram)
 def test_the_device_refuses_what_is_damaged(emulator: Emulator, tmp_path: Path) -> None:
     blob, inputs, _ = small_model(0)
     board = boards.load("mps2-an386")
+    built = firmware.build(blob, board, output=tmp_path / "f.elf", compiler="gcc", image="emulated")
     damaged = blob[:-1] + bytes([blob[-1] ^ 1])
-    built = firmware.build(
-        damaged, board, output=tmp_path / "f.elf", compiler="gcc", image="emulated"
-    )
+    built.path.write_bytes(built.path.read_bytes().replace(blob, damaged))
     image = elf.parse(built.path.read_bytes())
     (tmp_path / protocol.INPUT_FILE).write_bytes(protocol.encode_inputs([inputs]))
     emulation.execute(built, image, tmp_path, emulator, 20)

@@ -85,6 +85,17 @@ def test_two_processes_may_make_the_same_thing(tmp_path: Path) -> None:
     assert os.listdir(tools.cached(tmp_path, "key", make)) == ["theirs"]
 
 
+def test_the_cache_forgets_what_was_used_longest_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "CACHE_ENTRIES", 2)
+    for age, key in ((300, "a"), (200, "b"), (100, "a")):
+        then = tools.cached(tmp_path, key, Path.mkdir).stat().st_mtime - age
+        os.utime(tmp_path / key, (then, then))
+    tools.cached(tmp_path, "c", Path.mkdir)
+    assert sorted(os.listdir(tmp_path)) == ["a", "c"]
+
+
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEROSKIP_CACHE", str(tmp_path / "a"))
     assert tools.cache_folder("kind") == tmp_path / "a" / "kind"
