@@ -177,9 +177,9 @@ class _Driver:
         self._port: tuple[str, ...]
         if emulated:
             self._port = (*_PORT_COMMON, "semihost.c", "main_emulated.c")
-            # Unaligned accesses fault on ARMv6-M; the machine it is emulated on allows them.
-            stricter = core.unicorn_cpu == "cortex-m0" and board.emulation.machine != "microbit"
-            defines = [f"-DPORT_TRAP_UNALIGNED={int(stricter)}"]
+            # Unaligned accesses fault on ARMv6-M; make the machine that stands in trap them too.
+            armv6m = core.unicorn_cpu == "cortex-m0"
+            defines = [f"-DPORT_TRAP_UNALIGNED={int(armv6m)}"]
         else:
             self._port = (
                 *_PORT_COMMON, "cycles.c", f"console_{board.console.driver}.c", "main_board.c",

@@ -26,22 +26,14 @@ _EXCEPTIONS: Final = {1: "undefined instruction", 3: "prefetch abort", 4: "data 
                       17: "no coprocessor", 18: "invalid state"}  # fmt: skip
 
 
-def run(
-    image: Path,
-    board: Board,
-    folder: Path,
-    marks: Marks,
-    timeout_s: float,
-    *,
-    python_trace: bool = False,
-) -> Profile | Fault:
+def run(image: Path, board: Board, folder: Path, marks: Marks, timeout_s: float) -> Profile | Fault:
     """Run `image` in `folder`, which holds input.bin and receives result.bin.
 
-    Returns the execution counts, or the fault that ended the run. `python_trace` counts in
-    Python even where there is a C compiler. Raises EmulationError if time runs out.
+    Returns the execution counts, or the fault that ended the run. Without a C compiler they
+    are counted in Python. Raises EmulationError if time runs out.
     """
     machine = _Machine(elf.parse(image.read_bytes()), board, folder)
-    if python_trace or host_compiler() is None:
+    if host_compiler() is None:
         python = PythonTrace(marks)
         machine.count_in_python(python)
         return machine.run(timeout_s) or python.profile

@@ -90,8 +90,8 @@ STRAIGHT = [
     ("cortex-m0plus", "push {r4, lr}; pop {r4}", 3 + 2),
     ("cortex-m0", "ldr r0, [r1]; strb r0, [r2]; ldrh r3, [r2, #2]", 6),
     # returns
-    ("cortex-m0", "pop {r4, r5, pc}", 4 + 3),
-    ("cortex-m0plus", "pop {r4, r5, pc}", 3 + 3),
+    ("cortex-m0", "pop {r4, r5, pc}", 4 + 2),
+    ("cortex-m0plus", "pop {r4, r5, pc}", 3 + 2),
     ("cortex-m4", "pop {r4, r5, pc}", 1 + 3 + 3),
     ("cortex-m4", "pop.w {r4, r5, r8, pc}", 1 + 4 + 3),
     ("cortex-m4", "ldr pc, [sp], #4", 5),
