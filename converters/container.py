@@ -7,13 +7,14 @@ description.py, reads them back for people and reports; only the C runtime execu
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from zeroskip.converters import lowering, planner
 from zeroskip.converters.codecs import POSITIONS, VALUES, EncodedMatrix
+from zeroskip.converters.codecs.base import Positions
 from zeroskip.converters.description import Description, describe
 from zeroskip.converters.format import (
     CONSTANT_FLAG,
@@ -67,14 +68,24 @@ _UNARY = {
 }
 
 
-def build(graph: Graph, *, prefer: Prefer = Prefer.SIZE, names: bool = True) -> bytes:
+Chooser = Callable[[Graph, Op, Prefer], planner.Choice]
+
+
+def build(
+    graph: Graph,
+    *,
+    prefer: Prefer = Prefer.SIZE,
+    names: bool = True,
+    choose: Chooser = planner.choose,
+) -> bytes:
     """The container of a graph.
 
-    `names` keeps the op names for reports. Raises UnsupportedError for what the format cannot
-    hold, FitError for an arena beyond its limit.
+    `names` keeps the op names for reports. `choose` picks the codec of each weight matrix.
+    Raises UnsupportedError for what the format cannot hold, FitError for an arena beyond its
+    limit.
     """
     weights = {
-        op.output: planner.choose(graph, op, prefer).encoded
+        op.output: choose(graph, op, prefer).encoded
         for op in graph.ops
         if isinstance(op.attributes, Conv2D | FullyConnected)
     }
@@ -304,20 +315,41 @@ class _Builder:
         w.u8(POSITIONS[e.positions].code | VALUES[e.values].code << 4, int(e.by_columns))
         w.svar(e.zero_point)
         w.var(e.rows, e.cols, e.count, e.max_row)
-        streams = [] if e.positions == "dense" else [e.position_stream]
-        for stream in (*streams, e.coded.stream):
-            place = self._store(stream)
+        if e.positions != "dense":
+            place = self._store(e.placed.stream)
             w.var(place.offset, place.size)
+            self._position_table(e.placed, e.positions, w)
+        place = self._store(e.coded.stream)
+        w.var(place.offset, place.size)
         if e.coded.codebook is not None:
             w.var(e.coded.codebook.size, self._store(_little_endian(e.coded.codebook)).offset)
             if e.values == "huffman":
                 w.u8(len(e.coded.code_counts))
                 w.var(*e.coded.code_counts)
+            elif e.values == "ans":
+                w.var(*e.coded.frequencies)
             else:
                 w.u8(e.coded.index_bits)
         if e.directory is not None:
             w.u8(*e.directory.widths)
             w.var(self._store(e.directory.stream).offset)
+
+    def _position_table(self, placed: Positions, codec: str, w: Writer) -> None:
+        """What a position codec's record holds beside its stream."""
+        if codec == "block":
+            w.u8(placed.block_bits)
+        elif codec == "gap":
+            assert placed.gaps is not None
+            w.var(placed.gaps.size)
+            w.u8(placed.gap_escape)
+            w.var(self._store(placed.gaps.tobytes()).offset)
+            w.u8(len(placed.code_counts))
+            w.var(*placed.code_counts)
+        elif codec == "ans":
+            w.var(*placed.probabilities)
+            w.u8(int(placed.live_columns is not None))
+            if placed.live_columns is not None:
+                w.var(self._store(placed.live_stream).offset)
 
     def _bias(self, bias: Array | None, w: Writer) -> None:
         if bias is None or not bias.any():

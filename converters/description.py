@@ -24,7 +24,7 @@ from zeroskip.converters.codecs import (
     bits,
     decode,
 )
-from zeroskip.converters.codecs.base import Array, Values
+from zeroskip.converters.codecs.base import Array, Positions, Values
 from zeroskip.converters.format import (
     CONSTANT_FLAG,
     HEADER,
@@ -324,11 +324,14 @@ class _Container:
         if rows * cols > _MAX_MATRIX:
             raise FormatError(f"a weight matrix of {rows} x {cols} is over the format's limit")
         positions, values = POSITION_BY_CODE[codec & 15].name, VALUE_BY_CODE[codec >> 4].name
-        position_stream = b"" if positions == "dense" else self._slice(*r.vars(2))
+        placed = Positions(b"")
+        if positions != "dense":
+            placed = self._positions(r, positions, cols)
         value_stream = self._slice(*r.vars(2))
         codebook = None
         index_bits = 0
         counts: tuple[int, ...] = ()
+        frequencies: tuple[int, ...] = ()
         if values != "raw":
             k, offset = r.vars(2)
             codebook = np.frombuffer(
@@ -336,6 +339,8 @@ class _Container:
             ).astype(dtype)
             if values == "packed":
                 index_bits = r.u8()
+            elif values == "ans":
+                frequencies = r.vars(k)
             else:
                 counts = r.vars(r.u8())
         directory = None
@@ -343,11 +348,35 @@ class _Container:
             widths = (r.u8(), r.u8(), r.u8())
             size = bits.byte_count(sum(widths) * rows)
             directory = Directory(widths, self._slice(r.var(), size))
-        coded = Values(value_stream, np.zeros(0, np.int64), codebook, index_bits, counts)
+        coded = Values(
+            value_stream,
+            np.zeros(0, np.int64),
+            codebook,
+            index_bits=index_bits,
+            code_counts=counts,
+            frequencies=frequencies,
+        )
         return EncodedMatrix(
-            positions, values, rows, cols, count, max_row, zero_point, position_stream, coded,
+            positions, values, rows, cols, count, max_row, zero_point, placed, coded,
             directory,
         )  # fmt: skip
+
+    def _positions(self, r: Reader, codec: str, cols: int) -> Positions:
+        stream = self._slice(*r.vars(2))
+        if codec == "block":
+            return Positions(stream, block_bits=r.u8())
+        if codec == "gap":
+            count, escape, offset = r.var(), r.u8(), r.var()
+            gaps = np.frombuffer(self._slice(offset, count), np.uint8)
+            return Positions(stream, gaps=gaps, gap_escape=escape, code_counts=r.vars(r.u8()))
+        if codec == "ans":
+            row, zero = r.vars(2)
+            live = None
+            if r.u8():
+                packed = self._slice(r.var(), bits.byte_count(cols))
+                live = bits.unpack(packed, cols, 1).astype(np.bool_)
+            return Positions(stream, probabilities=(row, zero), live_columns=live)
+        return Positions(stream)
 
     def _slice(self, offset: int, size: int) -> bytes:
         if offset + size > len(self._data):

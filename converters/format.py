@@ -13,7 +13,7 @@ from zeroskip.errors import FormatError
 
 MAGIC: Final = b"ZSKP"
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
 
 # magic, major, minor, reserved, length, arena, tensors, ops, inputs, outputs, reserved,
 # ops offset, names offset, data offset

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from zeroskip.converters import codecs
 from zeroskip.converters.codecs import EncodedMatrix
-from zeroskip.converters.codecs.bits import byte_count
 from zeroskip.converters.ir import (
     Binary,
     Conv2D,
@@ -45,10 +44,14 @@ DECODE_CYCLES: Final = {
     "bitmask position": 1.0,
     "bitmask": 14.0,
     "gap4 unit": 12.0,
+    "block position": 10.0,
+    "gap": 16.0,
+    "ans position": 18.0,
     "raw": 7.0,
     "packed": 14.0,
     "huffman": 14.0,
     "huffman bit": 4.0,
+    "ans": 60.0,
 }
 
 
@@ -85,8 +88,14 @@ def decode_cycles(encoded: EncodedMatrix) -> float:
         cycles = c["dense"] * encoded.count
     elif encoded.positions == "bitmask":
         cycles = c["bitmask position"] * encoded.rows * encoded.cols + c["bitmask"] * encoded.count
+    elif encoded.positions == "gap4":
+        cycles = c["gap4 unit"] * len(encoded.placed.stream) * 2
+    elif encoded.positions == "block":
+        cycles = c["block position"] * len(encoded.placed.stream) * 8
+    elif encoded.positions == "gap":
+        cycles = c["gap"] * encoded.count + c["huffman bit"] * len(encoded.placed.stream) * 8
     else:
-        cycles = c["gap4 unit"] * len(encoded.position_stream) * 2
+        cycles = c["ans position"] * encoded.rows * encoded.cols
     cycles += c[encoded.values] * encoded.count
     if encoded.values == "huffman":
         cycles += c["huffman bit"] * int(encoded.coded.bits.sum())
@@ -95,8 +104,14 @@ def decode_cycles(encoded: EncodedMatrix) -> float:
 
 def _stored_bytes(encoded: EncodedMatrix) -> int:
     """Streams, and what the record needs beyond that of the simplest codec."""
-    record = len(encoded.coded.code_counts) + (4 if encoded.coded.codebook is not None else 0)
-    return encoded.stream_bytes + record + byte_count(8 * 3 if encoded.position_stream else 0)
+    coded, placed = encoded.coded, encoded.placed
+    record = len(coded.code_counts) + len(placed.code_counts)
+    record += sum(1 if frequency < 128 else 2 for frequency in coded.frequencies)
+    record += 4 if coded.codebook is not None else 0
+    record += {"dense": 0, "bitmask": 4, "gap4": 4, "block": 5, "gap": 9, "ans": 12}[
+        encoded.positions
+    ]
+    return encoded.stream_bytes + record
 
 
 def _rectified(graph: Graph, name: str) -> bool:

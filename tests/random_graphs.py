@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from zeroskip.converters import codecs, planner
+from zeroskip.converters.container import Chooser
 from zeroskip.converters.ir import (
     NO_CLAMP,
     RELU,
@@ -37,6 +39,7 @@ from zeroskip.converters.ir import (
     UnaryKind,
     conv_output_size,
 )
+from zeroskip.converters.planner import Choice, Prefer
 
 T = TypeVar("T")
 
@@ -313,3 +316,25 @@ def random_inputs(graph: Graph, count: int, seed: int) -> Array:
 def elements(graph: Graph) -> int:
     """Elements of all activations."""
     return sum(math.prod(t.shape) for t in graph.tensors.values() if t.data is None)
+
+
+def forced(positions: str, values: str) -> Chooser:
+    """A chooser of one codec pair, by columns where speed is preferred and a layer can; the
+    planner's own choice where the pair cannot hold the weights."""
+
+    def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
+        weight = graph.tensors[op.inputs[1]]
+        matrix = weight.data.reshape(weight.shape[0], -1)
+        columns = isinstance(op.attributes, FullyConnected) and prefer is Prefer.SPEED
+        encoded = codecs.encode(matrix, weight.zero_point, positions, values, columns)
+        return planner.choose(graph, op, prefer) if encoded is None else Choice(encoded, {})
+
+    return choose
+
+
+def layer_graph(step: str, seed: int, dtype: str) -> Graph:
+    """One "conv" or "fully_connected" with random weights."""
+    maker = GraphMaker(seed, dtype, (4, 7, 9) if step == "conv" else (3, 60))
+    while not maker.ops:
+        getattr(maker, step)()
+    return maker.graph()

@@ -17,10 +17,16 @@ import numpy as np
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from random_graphs import random_graph, random_inputs  # noqa: E402
+from random_graphs import (  # noqa: E402
+    forced,
+    layer_graph,
+    random_graph,
+    random_inputs,
+)
 
-from zeroskip.converters import container, reference  # noqa: E402
+from zeroskip.converters import codecs, container, reference  # noqa: E402
 from zeroskip.converters.format import MAJOR, MINOR  # noqa: E402
+from zeroskip.converters.ir import Graph  # noqa: E402
 from zeroskip.converters.planner import Prefer  # noqa: E402
 from zeroskip.errors import ModelError  # noqa: E402
 
@@ -30,6 +36,40 @@ LARGEST_BYTES: Final = 1500
 
 def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
+    for positions in codecs.POSITIONS:
+        for values in codecs.VALUES:
+            make_codec(positions, values)
+    make_ops()
+    return 0
+
+
+def save(name: str, graph: Graph, blob: bytes, seed: int) -> None:
+    path = FOLDER / f"{name}.zsk"
+    if path.exists():
+        return
+    x = random_inputs(graph, 2, seed)
+    path.write_bytes(blob)
+    np.savez_compressed(path.with_suffix(".npz"), x=x, y=reference.run(graph, [x])[0])
+    print(path.relative_to(ROOT))
+
+
+def make_codec(positions: str, values: str) -> None:
+    """A fully connected layer stored with one codec pair, by rows and by columns."""
+    for prefer in Prefer:
+        wanted = f"{positions}+{values}" + (", by columns" if prefer is Prefer.SPEED else "")
+        for seed in range(100):
+            graph = layer_graph("fully_connected", seed, "int8")
+            try:
+                blob = container.build(graph, prefer=prefer, choose=forced(positions, values))
+            except ModelError:
+                continue
+            if container.describe(blob).ops[0].codec == wanted:
+                save(wanted.replace(", by columns", "-columns"), graph, blob, seed)
+                break
+
+
+def make_ops() -> None:
+    """Chains that hold every operator and type."""
     seen: set[str] = set()
     for seed in range(600):
         dtype = ("int8", "int8", "float32")[seed % 3]
@@ -41,19 +81,10 @@ def main() -> int:
             continue
         description = container.describe(blob)
         kinds = {f"{op.op} {dtype}" for op in description.ops}
-        kinds |= {f"{op.codec} {dtype}" for op in description.ops if op.codec}
         kinds |= {f"{port.dtype} input" for port in description.inputs}
-        path = FOLDER / f"{seed:03}.zsk"
-        if len(blob) > LARGEST_BYTES or kinds <= seen:
-            continue
-        seen |= kinds
-        if path.exists():
-            continue
-        x = random_inputs(graph, 2, seed)
-        path.write_bytes(blob)
-        np.savez_compressed(path.with_suffix(".npz"), x=x, y=reference.run(graph, [x])[0])
-        print(f"{path.relative_to(ROOT)}: {', '.join(sorted(kinds))}")
-    return 0
+        if len(blob) <= LARGEST_BYTES and not kinds <= seen:
+            seen |= kinds
+            save(f"{seed:03}", graph, blob, seed)
 
 
 if __name__ == "__main__":

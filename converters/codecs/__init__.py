@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from zeroskip.converters.codecs import bits
+from zeroskip.converters.codecs.ans import AnsPositions, AnsValues
 from zeroskip.converters.codecs.base import (
     Array,
     BoolArray,
@@ -23,14 +24,20 @@ from zeroskip.converters.codecs.base import (
     Values,
 )
 from zeroskip.converters.codecs.bitmask import Bitmask
+from zeroskip.converters.codecs.block import Block
 from zeroskip.converters.codecs.dense import Dense
+from zeroskip.converters.codecs.gap import Gap
 from zeroskip.converters.codecs.gap4 import Gap4
 from zeroskip.converters.codecs.huffman import Huffman
 from zeroskip.converters.codecs.packed import Packed
 from zeroskip.converters.codecs.raw import Raw
 
-POSITIONS: Final[dict[str, PositionCodec]] = {c.name: c for c in (Dense(), Bitmask(), Gap4())}
-VALUES: Final[dict[str, ValueCodec]] = {c.name: c for c in (Raw(), Packed(), Huffman())}
+POSITIONS: Final[dict[str, PositionCodec]] = {
+    c.name: c for c in (Dense(), Bitmask(), Gap4(), Block(), Gap(), AnsPositions())
+}
+VALUES: Final[dict[str, ValueCodec]] = {
+    c.name: c for c in (Raw(), Packed(), Huffman(), AnsValues())
+}
 POSITION_BY_CODE: Final = {codec.code: codec for codec in POSITIONS.values()}
 VALUE_BY_CODE: Final = {codec.code: codec for codec in VALUES.values()}
 
@@ -56,7 +63,7 @@ class EncodedMatrix:
     count: int
     max_row: int
     zero_point: int
-    position_stream: bytes
+    placed: Positions
     coded: Values
     directory: Directory | None = None
 
@@ -74,7 +81,9 @@ class EncodedMatrix:
         """Bytes in the data section: streams, codebook and directory."""
         codebook = self.coded.codebook
         return (
-            len(self.position_stream)
+            len(self.placed.stream)
+            + (self.placed.gaps.size if self.placed.gaps is not None else 0)
+            + len(self.placed.live_stream)
             + len(self.coded.stream)
             + (codebook.nbytes if codebook is not None else 0)
             + (len(self.directory.stream) if self.directory is not None else 0)
@@ -86,17 +95,19 @@ def encode(
 ) -> EncodedMatrix | None:
     """Compress `matrix` (rows, cols) of int8 or float32, exactly.
 
-    `by_columns` stores the transposed matrix with a row directory. Returns None if the value
-    codec cannot hold the matrix (more than 256 different values).
+    `by_columns` stores the transposed matrix with a row directory. Returns None if a codec
+    cannot hold the matrix (a codebook of more than 256 values, ans by columns).
     """
     stored = np.ascontiguousarray(matrix.T if by_columns else matrix)
     mask: BoolArray = (
         np.ones(stored.shape, np.bool_) if positions == "dense" else stored != zero_point
     )
     coded = VALUES[values].encode(stored[mask])
-    if coded is None:
+    if coded is None or (by_columns and values == "ans"):
         return None
     placed = POSITIONS[positions].encode(mask, by_columns)
+    if placed is None:
+        return None
     elements = mask.sum(axis=1)
     directory = None
     if by_columns:
@@ -109,7 +120,7 @@ def encode(
         count=int(mask.sum()),
         max_row=int(elements.max()),
         zero_point=zero_point,
-        position_stream=placed.stream,
+        placed=placed,
         coded=coded,
         directory=directory,
     )
@@ -128,7 +139,7 @@ def decode(encoded: EncodedMatrix, dtype: np.dtype[Any]) -> Array:
     """The matrix that was encoded, not transposed. Raises ValueError for malformed streams."""
     shape = (encoded.rows, encoded.cols)
     rows = None if encoded.directory is None else _row_spans(encoded.directory, encoded.rows)
-    mask = POSITIONS[encoded.positions].decode(encoded.position_stream, shape, encoded.count, rows)
+    mask = POSITIONS[encoded.positions].decode(encoded.placed, shape, encoded.count, rows)
     matrix = np.full(shape, encoded.zero_point, dtype)
     matrix[mask] = VALUES[encoded.values].decode(encoded.coded, encoded.count, dtype)
     return matrix.T.copy() if encoded.by_columns else matrix

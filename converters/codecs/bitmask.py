@@ -16,9 +16,9 @@ class Bitmask:
         return Positions(np.packbits(mask.ravel()).tobytes())
 
     def decode(
-        self, stream: bytes, shape: tuple[int, int], count: int, rows: RowSpans | None
+        self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None
     ) -> BoolArray:
-        mask = bits.unpack(stream, shape[0] * shape[1], 1).astype(np.bool_).reshape(shape)
+        mask = bits.unpack(coded.stream, shape[0] * shape[1], 1).astype(np.bool_).reshape(shape)
         if int(mask.sum()) != count:
             raise ValueError(f"bitmask has {int(mask.sum())} ones for {count} elements")
         return mask

@@ -15,7 +15,7 @@ class Dense:
         return Positions(b"")
 
     def decode(
-        self, stream: bytes, shape: tuple[int, int], count: int, rows: RowSpans | None
+        self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None
     ) -> BoolArray:
         if count != shape[0] * shape[1]:
             raise ValueError(f"{count} dense elements for {shape[0]} x {shape[1]}")

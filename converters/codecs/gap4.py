@@ -10,6 +10,7 @@ import numpy as np
 
 from zeroskip.converters.codecs import bits
 from zeroskip.converters.codecs.base import BoolArray, Positions, RowSpans
+from zeroskip.converters.codecs.gap import gaps_of, with_escapes
 
 ESCAPE = 15
 
@@ -19,26 +20,18 @@ class Gap4:
     name = "gap4"
 
     def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
-        rows, cols = mask.shape
-        flat = np.flatnonzero(mask)
-        previous = np.concatenate(([-1], flat[:-1]))
-        if by_columns:  # each row starts afresh
-            row = flat // cols
-            first = np.concatenate(([True], row[1:] != row[:-1])) if flat.size else flat > 0
-            previous = np.where(first, row * cols - 1, previous[: flat.size])
-        gaps = flat - previous[: flat.size] - 1
-        escapes, run = gaps // ESCAPE, gaps % ESCAPE
-        lengths = escapes + 1
-        units = np.full(int(lengths.sum()), ESCAPE, np.uint32)
-        units[np.cumsum(lengths) - 1] = run
-        row_units = np.bincount(flat // cols, weights=lengths, minlength=rows).astype(np.int64)
-        return Positions(bits.pack(units, 4), row_units if by_columns else None)
+        gaps, row = gaps_of(mask, by_columns)
+        units, lengths = with_escapes(gaps, ESCAPE)
+        row_units = None
+        if by_columns:
+            row_units = np.bincount(row, weights=lengths, minlength=mask.shape[0]).astype(np.int64)
+        return Positions(bits.pack(units, 4), row_units)
 
     def decode(
-        self, stream: bytes, shape: tuple[int, int], count: int, rows: RowSpans | None
+        self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None
     ) -> BoolArray:
-        total = int(rows.units.sum()) if rows is not None else len(stream) * 2
-        units = bits.unpack(stream, total, 4).astype(np.int64)
+        total = int(rows.units.sum()) if rows is not None else len(coded.stream) * 2
+        units = bits.unpack(coded.stream, total, 4).astype(np.int64)
         stored = units < ESCAPE
         ends = np.cumsum(units + stored)  # one past each stored element
         if rows is not None:  # restart at each row

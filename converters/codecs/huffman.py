@@ -58,6 +58,29 @@ def canonical_codes(counts: tuple[int, ...]) -> tuple[IntArray, IntArray]:
     return np.array(codes, np.int64), np.array(lengths, np.int64)
 
 
+class RankReader:
+    """Reads the ranks of canonical codes from a stream."""
+
+    def __init__(self, counts: tuple[int, ...], stream: bytes) -> None:
+        codes, lengths = canonical_codes(counts)
+        pairs = zip(lengths.tolist(), codes.tolist(), strict=True)
+        self.size = codes.size
+        self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
+        self._bits = np.unpackbits(np.frombuffer(stream, np.uint8)).tolist()
+        self._at = 0
+
+    def next(self) -> int:
+        """Raises ValueError past the end of the stream."""
+        word = length = 0
+        while (length, word) not in self._ranks:
+            if self._at == len(self._bits):
+                raise ValueError("stream ends inside a code")
+            word = word << 1 | self._bits[self._at]
+            length += 1
+            self._at += 1
+        return self._ranks[length, word]
+
+
 class Huffman:
     code = 2
     name = "huffman"
@@ -79,20 +102,8 @@ class Huffman:
 
     def decode(self, coded: Values, count: int, dtype: np.dtype[Any]) -> Array:
         assert coded.codebook is not None
-        codes, lengths = canonical_codes(coded.code_counts)
-        if codes.size != coded.codebook.size:
-            raise ValueError(f"{codes.size} codes for a codebook of {coded.codebook.size}")
-        symbol = {(int(n), int(c)): i for i, (c, n) in enumerate(zip(codes, lengths, strict=True))}
-        stream = np.unpackbits(np.frombuffer(coded.stream, np.uint8)).tolist()
-        indices = np.empty(count, np.int64)
-        at = 0
-        for i in range(count):
-            code = length = 0
-            while (length, code) not in symbol:
-                if at == len(stream):
-                    raise ValueError(f"stream ends in value {i} of {count}")
-                code = code << 1 | stream[at]
-                length += 1
-                at += 1
-            indices[i] = symbol[length, code]
+        reader = RankReader(coded.code_counts, coded.stream)
+        if reader.size != coded.codebook.size:
+            raise ValueError(f"{reader.size} codes for a codebook of {coded.codebook.size}")
+        indices = np.fromiter((reader.next() for _ in range(count)), np.int64, count)
         return coded.codebook[indices].astype(dtype)

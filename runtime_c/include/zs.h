@@ -21,7 +21,7 @@ extern "C" {
 
 /* Version of the container, see runtime_c/FORMAT.md. Readers refuse another major. */
 #define ZS_FORMAT_MAJOR 1
-#define ZS_FORMAT_MINOR 0
+#define ZS_FORMAT_MINOR 1
 
 /* Largest rank of a tensor. */
 #define ZS_MAX_RANK 4

@@ -72,11 +72,22 @@
 #ifndef ZS_CODEC_GAP4
 #define ZS_CODEC_GAP4 1
 #endif
+#ifndef ZS_CODEC_BLOCK
+#define ZS_CODEC_BLOCK 1
+#endif
+#ifndef ZS_CODEC_GAP
+#define ZS_CODEC_GAP 1
+#endif
 #ifndef ZS_CODEC_PACKED
 #define ZS_CODEC_PACKED 1
 #endif
 #ifndef ZS_CODEC_HUFFMAN
 #define ZS_CODEC_HUFFMAN 1
+#endif
+
+/* The smallest codec, of positions and of values. */
+#ifndef ZS_CODEC_ANS
+#define ZS_CODEC_ANS 1
 #endif
 
 #endif

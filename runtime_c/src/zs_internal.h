@@ -18,6 +18,7 @@
 
 /* Limits of FORMAT.md. */
 #define ZS_MAX_ARENA (1u << 26)
+#define ZS_MAX_ELEMENTS (1u << 27) /* of a weight matrix */
 #define ZS_MAX_WORK (1u << 30)
 #define ZS_MAX_WINDOW (1u << 22) /* elements averaged into one: their int8 sum fits int32 */
 #define ZS_MAX_DIM 65535u

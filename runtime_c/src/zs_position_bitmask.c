@@ -39,7 +39,11 @@ unsigned zs_bitmask_take(struct zs_decoder *d, uint16_t *cols, unsigned max)
             bit++;
         }
     }
-    d->row_done = col >= end;
+    if (col > end) { /* the last zeros were those of the next row */
+        bit -= col - end;
+        col = end;
+    }
+    d->row_done = col == end;
     d->col = col;
     d->position_bit = bit;
     d->left -= n;

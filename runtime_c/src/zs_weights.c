@@ -7,30 +7,50 @@ static uint32_t byte_count(uint32_t bits)
     return bits / 8 + (bits % 8 != 0);
 }
 
-static void read_huffman(struct zs_reader *r, struct zs_weights *w)
+/* Codes of each length for `count` symbols. */
+static void read_huffman(struct zs_reader *r, uint32_t count, struct zs_huffman *huffman)
 {
     uint32_t code = 0;
     uint32_t symbols = 0;
-    w->max_length = zs_reader_u8(r);
-    if (w->max_length < 1 || w->max_length > ZS_MAX_CODE_LENGTH) {
+    const unsigned max_length = zs_reader_u8(r);
+    if (max_length < 1 || max_length > ZS_MAX_CODE_LENGTH) {
         zs_reader_fail(r);
         return;
     }
-    for (unsigned length = 1; length <= w->max_length; length++) {
-        const uint32_t count = zs_reader_var(r);
+    for (unsigned length = 1; length <= max_length; length++) {
+        const uint32_t codes = zs_reader_var(r);
         code <<= 1;
-        w->rank[length] = (int32_t)symbols - (int32_t)code;
-        if (count > (1u << length) - code) {
+        huffman->rank[length] = (int32_t)symbols - (int32_t)code;
+        if (codes > (1u << length) - code) {
             zs_reader_fail(r); /* over-full */
             return;
         }
-        code += count;
-        symbols += count;
-        w->limit[length] = code << (16 - length);
+        code += codes;
+        symbols += codes;
+        huffman->limit[length] = code << (16 - length);
     }
-    if (code != 1u << w->max_length || symbols != w->codebook_count || symbols < 2) {
+    if (code != 1u << max_length || symbols != count || symbols < 2) {
         zs_reader_fail(r); /* incomplete */
     }
+}
+
+/* Frequencies of `count` symbols, left where they are. */
+static const uint8_t *read_frequencies(struct zs_reader *r, uint32_t count)
+{
+    const uint8_t *frequencies = r->next;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *before = r->next;
+        const uint32_t frequency = zs_reader_var(r);
+        sum += frequency;
+        if (frequency > ZS_ANS_SUM || sum > ZS_ANS_SUM || r->next - before > 2) {
+            zs_reader_fail(r);
+        }
+    }
+    if (sum != ZS_ANS_SUM) {
+        zs_reader_fail(r);
+    }
+    return frequencies;
 }
 
 static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
@@ -43,12 +63,45 @@ static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct 
     }
     w->codebook = zs_data(ctx, r, offset, w->codebook_count * (w->is_float ? 4u : 1u));
     if (w->value_codec == ZS_VALUE_HUFFMAN) {
-        read_huffman(r, w);
-        return;
+        read_huffman(r, w->codebook_count, &w->huffman);
+    } else if (w->value_codec == ZS_VALUE_ANS) {
+        w->frequencies = read_frequencies(r, w->codebook_count);
+    } else {
+        w->index_bits = zs_reader_u8(r);
+        if (w->index_bits < 1 || w->index_bits > 8 || w->codebook_count > 1u << w->index_bits) {
+            zs_reader_fail(r);
+        }
     }
-    w->index_bits = zs_reader_u8(r);
-    if (w->index_bits < 1 || w->index_bits > 8 || w->codebook_count > 1u << w->index_bits) {
-        zs_reader_fail(r);
+}
+
+/* What a position codec needs beside its stream. */
+static void read_position_table(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
+{
+    if (w->position_codec == ZS_POSITION_BLOCK) {
+        w->block_bits = zs_reader_u8(r);
+        if (w->block_bits < 1 || w->block_bits > 8) {
+            zs_reader_fail(r);
+        }
+    } else if (w->position_codec == ZS_POSITION_GAP) {
+        const uint32_t count = zs_reader_var(r);
+        w->gap_escape = zs_reader_u8(r);
+        const uint32_t offset = zs_reader_var(r);
+        if (count > 256 || w->gap_escape < 1) {
+            zs_reader_fail(r);
+            return;
+        }
+        w->gaps = zs_data(ctx, r, offset, count);
+        read_huffman(r, count, &w->gap_code);
+    } else if (w->position_codec == ZS_POSITION_ANS) {
+        w->ans_mask.row = zs_reader_var(r);
+        w->ans_mask.element = zs_reader_var(r);
+        if (w->ans_mask.row < 1 || w->ans_mask.row > 65535 || w->ans_mask.element < 1
+            || w->ans_mask.element > 65535) {
+            zs_reader_fail(r);
+        }
+        if (zs_reader_u8(r) != 0) {
+            w->ans_mask.live = zs_data(ctx, r, zs_reader_var(r), byte_count(w->cols));
+        }
     }
 }
 
@@ -89,6 +142,7 @@ void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_floa
         const uint32_t offset = zs_reader_var(r);
         w->positions_size = zs_reader_var(r);
         w->positions = zs_data(ctx, r, offset, w->positions_size);
+        read_position_table(ctx, r, w);
     }
     const uint32_t offset = zs_reader_var(r);
     w->values_size = zs_reader_var(r);
@@ -108,11 +162,23 @@ void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_floa
 void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights)
 {
     *d = (struct zs_decoder){ .weights = weights, .left = weights->count };
+    if (weights->position_codec == ZS_POSITION_ANS) {
+        d->position_state = zs_load_u32(weights->positions);
+        d->position_bit = 32;
+    }
+    if (weights->value_codec == ZS_VALUE_ANS) {
+        d->value_state = zs_load_u32(weights->values);
+        d->value_bit = 32;
+    }
 }
 
 void zs_decoder_row(struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
+    while (!w->by_columns && d->row > 0 && !d->row_done) {
+        uint16_t col; /* the caller had room for all elements, but not for the end of the row */
+        (void)zs_decoder_positions(d, &col, 1);
+    }
     d->row++;
     d->row_done = false;
     if (w->by_columns) {
@@ -122,17 +188,19 @@ void zs_decoder_row(struct zs_decoder *d)
         d->col = 0;
         const uint32_t elements =
             zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[0]);
-        const uint32_t runs = zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[1]);
+        const uint32_t units = zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[1]);
         const uint32_t bits = zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[2]);
         d->left = elements;
-        d->position_end += w->position_codec == ZS_POSITION_BITMASK ? w->cols : 4 * runs;
+        d->position_end += w->position_codec == ZS_POSITION_BITMASK ? w->cols
+                           : w->position_codec == ZS_POSITION_GAP4  ? 4 * units
+                                                                    : units;
         d->value_end += w->value_codec == ZS_VALUE_HUFFMAN  ? bits
                         : w->value_codec == ZS_VALUE_PACKED ? elements * w->index_bits
                                                             : elements * (w->is_float ? 32u : 8u);
-    } else if (w->position_codec == ZS_POSITION_GAP4) {
+    } else if (w->position_codec == ZS_POSITION_GAP4 || w->position_codec == ZS_POSITION_GAP) {
         d->col -= d->row > 1 ? w->cols : 0; /* the run to the next element crosses rows */
     } else {
-        d->position_bit = (d->row - 1) * w->cols;
+        d->pending = false;
         d->col = 0;
     }
 }
@@ -174,6 +242,15 @@ unsigned zs_decoder_positions(struct zs_decoder *d, uint16_t *cols, unsigned max
 #if ZS_CODEC_GAP4
     case ZS_POSITION_GAP4: return zs_gap4_take(d, cols, max);
 #endif
+#if ZS_CODEC_BLOCK
+    case ZS_POSITION_BLOCK: return zs_block_take(d, cols, max);
+#endif
+#if ZS_CODEC_GAP
+    case ZS_POSITION_GAP: return zs_gap_take(d, cols, max);
+#endif
+#if ZS_CODEC_ANS
+    case ZS_POSITION_ANS: return zs_ans_mask_take(d, cols, max);
+#endif
     default: return zs_dense_take(d, cols, max);
     }
 }
@@ -187,6 +264,9 @@ void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n)
 #if ZS_CODEC_HUFFMAN
     case ZS_VALUE_HUFFMAN: zs_huffman_take(d, weights, n); break;
 #endif
+#if ZS_CODEC_ANS
+    case ZS_VALUE_ANS: zs_ans_take(d, weights, n); break;
+#endif
     default: zs_raw_take(d, weights, n); break;
     }
 }
@@ -199,26 +279,32 @@ unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, un
                                                            : n;
 }
 
-/* What this build lacks, or what no version defines. */
-static enum zs_status check_codecs(const struct zs_weights *w)
+/* Whether this build can decode the pair of codecs. */
+static bool has_codecs(const struct zs_weights *w)
 {
-    if (w->position_codec > ZS_POSITION_GAP4 || w->value_codec > ZS_VALUE_HUFFMAN) {
-        return ZS_ERR_UNSUP;
-    }
-    if ((!ZS_CODEC_BITMASK && w->position_codec == ZS_POSITION_BITMASK)
-        || (!ZS_CODEC_GAP4 && w->position_codec == ZS_POSITION_GAP4)
-        || (!ZS_CODEC_PACKED && w->value_codec == ZS_VALUE_PACKED)
-        || (!ZS_CODEC_HUFFMAN && w->value_codec == ZS_VALUE_HUFFMAN)) {
-        return ZS_ERR_UNSUP;
-    }
-    return ZS_OK;
+    static const bool positions[] = {
+        [ZS_POSITION_DENSE] = true,         [ZS_POSITION_BITMASK] = ZS_CODEC_BITMASK,
+        [ZS_POSITION_GAP4] = ZS_CODEC_GAP4, [ZS_POSITION_BLOCK] = ZS_CODEC_BLOCK,
+        [ZS_POSITION_GAP] = ZS_CODEC_GAP,   [ZS_POSITION_ANS] = ZS_CODEC_ANS,
+    };
+    static const bool values[] = {
+        [ZS_VALUE_RAW] = true,
+        [ZS_VALUE_PACKED] = ZS_CODEC_PACKED,
+        [ZS_VALUE_HUFFMAN] = ZS_CODEC_HUFFMAN,
+        [ZS_VALUE_ANS] = ZS_CODEC_ANS,
+    };
+    return w->position_codec < sizeof positions / sizeof *positions
+           && w->value_codec < sizeof values / sizeof *values && positions[w->position_codec]
+           && values[w->value_codec];
 }
 
 /* Sizes that follow from the counts, so that cursors below stay in their streams. */
 static bool check_sizes(const struct zs_weights *w)
 {
     const uint64_t elements = (uint64_t)w->rows * w->cols;
-    if (elements > UINT32_MAX / 32 || w->count > elements) {
+    const bool ans_positions = w->position_codec == ZS_POSITION_ANS;
+    const bool ans_values = w->value_codec == ZS_VALUE_ANS;
+    if (elements > ZS_MAX_ELEMENTS || w->count > elements) {
         return false;
     }
     if (w->position_codec == ZS_POSITION_DENSE && w->count != elements) {
@@ -229,6 +315,10 @@ static bool check_sizes(const struct zs_weights *w)
         return false;
     }
     if (w->positions_size > UINT32_MAX / 16 || w->values_size > UINT32_MAX / 16) {
+        return false;
+    }
+    if ((ans_positions && w->positions_size < 4) || (ans_values && w->values_size < 4)
+        || ((ans_positions || ans_values) && w->by_columns)) {
         return false;
     }
     if (w->value_codec == ZS_VALUE_RAW && w->values_size != w->count * (w->is_float ? 4u : 1u)) {
@@ -243,6 +333,9 @@ static bool value_is_there(const struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
     const uint32_t end = w->values_size * 8;
+    if (w->value_codec == ZS_VALUE_ANS) {
+        return true; /* every state holds a symbol; the last state is compared in the end */
+    }
     if (w->value_codec != ZS_VALUE_PACKED) {
         return d->value_bit < end;
     }
@@ -254,11 +347,11 @@ static bool value_is_there(const struct zs_decoder *d)
 static uint32_t check_row(struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
+    const bool dense = w->position_codec == ZS_POSITION_DENSE;
     uint32_t stored = 0;
     if (w->by_columns
         && (d->value_end > w->values_size * 8
-            || (w->position_codec != ZS_POSITION_DENSE
-                && d->position_end > w->positions_size * 8))) {
+            || (!dense && d->position_end > w->positions_size * 8))) {
         return UINT32_MAX;
     }
     do { /* one element at a time: a bad stream is left at most 15 bits behind */
@@ -274,17 +367,29 @@ static uint32_t check_row(struct zs_decoder *d)
     } while (!d->row_done);
     if (w->by_columns
         && (d->left != 0 || d->value_bit != d->value_end
-            || (w->position_codec == ZS_POSITION_GAP4 && d->position_bit != d->position_end))) {
+            || (!dense && d->position_bit != d->position_end))) {
         return UINT32_MAX;
     }
     return stored > w->max_row ? UINT32_MAX : stored;
 }
 
+/* Whether the streams were used up, no more and no less. */
+static bool check_ends(const struct zs_decoder *d)
+{
+    const struct zs_weights *w = d->weights;
+    if ((w->position_codec == ZS_POSITION_ANS && d->position_state != ZS_ANS_START)
+        || (w->value_codec == ZS_VALUE_ANS && d->value_state != ZS_ANS_START)) {
+        return false;
+    }
+    return byte_count(d->value_bit) == w->values_size
+           && (w->position_codec == ZS_POSITION_DENSE
+               || byte_count(d->position_bit) == w->positions_size);
+}
+
 enum zs_status zs_weights_check(const struct zs_weights *w)
 {
-    const enum zs_status status = check_codecs(w);
-    if (status != ZS_OK) {
-        return status;
+    if (!has_codecs(w)) {
+        return ZS_ERR_UNSUP;
     }
     if (!check_sizes(w)) {
         return ZS_ERR_FORMAT;
@@ -300,11 +405,5 @@ enum zs_status zs_weights_check(const struct zs_weights *w)
         }
         total += stored;
     }
-    if (total != w->count || byte_count(d.value_bit) != w->values_size) {
-        return ZS_ERR_FORMAT;
-    }
-    if (w->position_codec == ZS_POSITION_GAP4 && byte_count(d.position_bit) != w->positions_size) {
-        return ZS_ERR_FORMAT;
-    }
-    return ZS_OK;
+    return total == w->count && check_ends(&d) ? ZS_OK : ZS_ERR_FORMAT;
 }

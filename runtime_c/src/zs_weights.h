@@ -21,15 +21,34 @@
 enum zs_position_codec {
     ZS_POSITION_DENSE = 0,
     ZS_POSITION_BITMASK = 1,
-    ZS_POSITION_GAP4 = 2
+    ZS_POSITION_GAP4 = 2,
+    ZS_POSITION_BLOCK = 3,
+    ZS_POSITION_GAP = 4,
+    ZS_POSITION_ANS = 5
 };
 enum zs_value_codec {
     ZS_VALUE_RAW = 0,
     ZS_VALUE_PACKED = 1,
-    ZS_VALUE_HUFFMAN = 2
+    ZS_VALUE_HUFFMAN = 2,
+    ZS_VALUE_ANS = 3
 };
 
 #define ZS_MAX_CODE_LENGTH 15
+#define ZS_ANS_BITS 12
+#define ZS_ANS_SUM (1u << ZS_ANS_BITS)
+#define ZS_ANS_START (1u << 16) /* the state before the first symbol was encoded */
+
+/* A canonical, complete Huffman code, decoded by comparing with where each length ends. */
+struct zs_huffman {
+    uint32_t limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
+    int32_t rank[ZS_MAX_CODE_LENGTH + 1];   /* rank of a code among all - the code */
+};
+
+/* Positions coded by asymmetric numeral systems: probabilities of 0, in 1/65536. */
+struct zs_ans_mask {
+    uint32_t row, element;
+    const uint8_t *live; /* a bit per column, 0 if it has no element; NULL: all may have */
+};
 
 struct zs_weights {
     unsigned position_codec;
@@ -45,12 +64,16 @@ struct zs_weights {
     uint32_t positions_size, values_size;
     const uint8_t *codebook;
     uint32_t codebook_count;
-    unsigned index_bits;                    /* packed */
-    unsigned max_length;                    /* huffman */
-    uint32_t limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
-    int32_t rank[ZS_MAX_CODE_LENGTH + 1];   /* index of a code - the code */
+    unsigned index_bits;         /* packed */
+    struct zs_huffman huffman;   /* huffman */
+    const uint8_t *frequencies;  /* ans: one var per codebook entry, their sum is 4096 */
+    unsigned block_bits;         /* block: log2 of a block's columns */
+    struct zs_huffman gap_code;  /* gap */
+    const uint8_t *gaps;         /* gap: run of zeros by rank of its code */
+    uint32_t gap_escape;         /* gap: the run that stores no element */
+    struct zs_ans_mask ans_mask; /* ans */
     const uint8_t *directory;
-    unsigned directory_bits[3]; /* elements, gap4 units, huffman bits */
+    unsigned directory_bits[3]; /* elements, position units, huffman bits */
 };
 
 struct zs_decoder {
@@ -58,10 +81,11 @@ struct zs_decoder {
     uint32_t position_bit, value_bit; /* cursors in the streams */
     uint32_t position_end, value_end; /* by columns: where the next row starts */
     uint32_t directory_bit;
-    uint32_t row;  /* current row + 1 */
-    uint32_t col;  /* next column; gap4: may be relative to a later row, modulo 2^32 */
+    uint32_t position_state, value_state; /* ans */
+    uint32_t row;                         /* current row + 1 */
+    uint32_t col;  /* next column; gaps: may be relative to a later row, modulo 2^32 */
     uint32_t left; /* stored elements left: in all, by columns in this row */
-    bool pending;  /* gap4: col is that of an element already read */
+    bool pending;  /* gaps: col is that of an element already read; block: inside a block */
     bool row_done;
 };
 
@@ -89,9 +113,13 @@ void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n);
 unsigned zs_dense_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
 unsigned zs_bitmask_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
 unsigned zs_gap4_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+unsigned zs_block_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+unsigned zs_gap_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
+unsigned zs_ans_mask_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
 void zs_raw_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_packed_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_huffman_take(struct zs_decoder *d, void *weights, unsigned n);
+void zs_ans_take(struct zs_decoder *d, void *weights, unsigned n);
 
 /* Element `index` of a table of values, as weights[i] of zs_decoder_take(). */
 static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *table, uint32_t index,
@@ -112,6 +140,38 @@ static inline uint32_t zs_bits_peek(const uint8_t *stream, uint32_t bit)
     const uint8_t *p = stream + (bit >> 3);
     const uint32_t word = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
     return word << (bit & 7);
+}
+
+/* The rank of the next Huffman code. */
+static inline uint32_t zs_huffman_next(const struct zs_huffman *code, const uint8_t *stream,
+                                       uint32_t *bit)
+{
+    const uint32_t window = zs_bits_peek(stream, *bit) >> 16;
+    unsigned length = 1;
+    while (window >= code->limit[length]) {
+        length++; /* ends: the code is complete, so the last limit is 2^16 */
+    }
+    *bit += length;
+    return (uint32_t)((int32_t)(window >> (16 - length)) + code->rank[length]);
+}
+
+/*
+ * Asymmetric numeral systems (Duda 2013), 32-bit state in [2^16, 2^32), 16-bit
+ * words. After a symbol that takes [start, start + frequency) of the 2^bits
+ * slots, the state becomes the returned one. Past the stream's end come zeros.
+ */
+static inline uint32_t zs_ans_advance(uint32_t state, unsigned bits, uint32_t start,
+                                      uint32_t frequency, const uint8_t *stream, uint32_t size,
+                                      uint32_t *bit)
+{
+    const uint32_t slot = state & ((1u << bits) - 1u);
+    state = frequency * (state >> bits) + slot - start;
+    if (state < 1u << 16) {
+        const uint32_t at = *bit >> 3;
+        state = state << 16 | (at + 2 <= size ? zs_load_u16(stream + at) : 0u);
+        *bit += 16;
+    }
+    return state;
 }
 
 /* The next `n` bits, 0 to 24. */

@@ -70,7 +70,10 @@ def lacks(option: str, path: Path) -> bool:
         return any(op.op == option[6:].lower() for op in description.ops)
     if option.startswith("ZS_CODEC_"):
         codec = option[9:].lower()
-        return any(op.codec is not None and codec in op.codec for op in description.ops)
+        names = [
+            op.codec.split(",")[0].split("+") for op in description.ops if op.codec is not None
+        ]
+        return any(codec in pair for pair in names)
     dtype = {"ZS_INT8_KERNELS": "int8", "ZS_FLOAT32_KERNELS": "float32"}[option]
     arithmetic = {"conv", "fully_connected", "binary", "pool", "mean", "softmax", "unary"}
     return any(op.op in arithmetic and op.output.dtype == dtype for op in description.ops)

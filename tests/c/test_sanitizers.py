@@ -4,9 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from random_graphs import random_graph
+from random_graphs import forced, layer_graph, random_graph
 
 from zeroskip.converters import container
+from zeroskip.converters.codecs import POSITIONS, VALUES
 from zeroskip.converters.description import describe
 from zeroskip.converters.format import OpCode
 from zeroskip.converters.planner import Prefer
@@ -57,8 +58,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             seen |= kinds
             files.append(folder / f"{seed}.zsk")
             files[-1].write_bytes(blob)
+    for positions in POSITIONS:
+        for values in VALUES:
+            graph = layer_graph("fully_connected", 3, "int8")
+            blob = container.build(graph, choose=forced(positions, values), names=False)
+            seen |= {f"{op.codec} int8" for op in describe(blob).ops}
+            files.append(folder / f"{positions}+{values}.zsk")
+            files[-1].write_bytes(blob)
     assert {name.split()[0] for name in seen} >= {code.name.lower() for code in OpCode}
-    for codec in ("dense+raw", "bitmask+raw", "gap4+raw", "packed", "huffman", "by columns"):
+    for codec in (*POSITIONS, *VALUES, "by columns"):
         assert any(codec in name for name in seen), codec
     return files
 
