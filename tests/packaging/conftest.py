@@ -96,7 +96,7 @@ def installed(
 def installed_with_tflite(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """As `installed`, with the package that reads TFLite models."""
+    """As `installed`, with what reads TFLite models and what `build` reads ELF files with."""
     pytest.importorskip("tflite")
-    packages = (*DEPENDENCIES, "tflite", "flatbuffers")
+    packages = (*DEPENDENCIES, "tflite", "flatbuffers", "pyelftools")
     return environment(tmp_path_factory.mktemp("installed-tflite"), wheel, packages)
