@@ -18,8 +18,9 @@
 
 /* Limits of FORMAT.md. */
 #define ZS_MAX_ARENA (1u << 26)
-#define ZS_MAX_ELEMENTS (1u << 27) /* of a weight matrix */
-#define ZS_MAX_WORK (1u << 30)
+#define ZS_MAX_ELEMENTS (1u << 27)            /* of a weight matrix */
+#define ZS_MAX_WORK (1u << 30)                /* of an op */
+#define ZS_MAX_TOTAL_WORK ((uint64_t)1 << 32) /* of a model */
 #define ZS_MAX_WINDOW (1u << 22) /* elements averaged into one: their int8 sum fits int32 */
 #define ZS_MAX_DIM 65535u
 
@@ -42,6 +43,7 @@ struct zs_ctx {
     const struct zs_model *model;
     uint8_t *arena; /* NULL while checking */
     uint32_t macs;  /* executed by the current op */
+    uint64_t work;  /* while checking: an upper bound of what one inference takes */
 };
 
 /* A row of the tensor table. */
@@ -87,6 +89,9 @@ bool zs_check_unary(const struct zs_tensor *in, const struct zs_tensor *out, boo
 /* Whether `size` bytes of scratch lie in the arena, aligned, apart from in and out. */
 bool zs_check_scratch(const struct zs_ctx *ctx, uint32_t location, uint64_t size,
                       const struct zs_tensor *in, const struct zs_tensor *out);
+
+/* Count an op's work while checking; false if it, or that of the model, is over the limit. */
+bool zs_spend(struct zs_ctx *ctx, uint64_t work);
 
 /* Whether this build has the kernels for the dtype. */
 bool zs_has_kernels(enum zs_dtype dtype);

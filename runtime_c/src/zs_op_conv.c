@@ -60,8 +60,7 @@ static bool axis_is_valid(uint32_t out, uint32_t kernel, uint32_t stride, uint32
            && (uint64_t)(out - 1) * stride + (uint64_t)(kernel - 1) * dilation < ZS_MAX_WORK;
 }
 
-static enum zs_status check(const struct zs_ctx *ctx, const struct zs_reader *r,
-                            const struct zs_conv *p)
+static enum zs_status check(struct zs_ctx *ctx, const struct zs_reader *r, const struct zs_conv *p)
 {
     const struct zs_weights *w = &p->weights;
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false) || p->in.rank != 3
@@ -74,10 +73,9 @@ static enum zs_status check(const struct zs_ctx *ctx, const struct zs_reader *r,
         || (p->pointwise && (p->in.dims[1] != p->out.dims[1] || p->in.dims[2] != p->out.dims[2]))) {
         return ZS_ERR_FORMAT;
     }
-    if ((uint64_t)w->count * (uint32_t)p->out_h * (uint32_t)p->out_w > ZS_MAX_WORK) {
-        return ZS_ERR_FORMAT;
-    }
-    if (!zs_check_scratch(ctx, p->scratch, zs_conv_scratch_size(p), &p->in, &p->out)) {
+    const uint64_t pixels = (uint64_t)(uint32_t)p->out_h * (uint32_t)p->out_w;
+    if (!zs_spend(ctx, w->count * pixels) || !zs_spend(ctx, (uint64_t)w->rows * w->cols)
+        || !zs_check_scratch(ctx, p->scratch, zs_conv_scratch_size(p), &p->in, &p->out)) {
         return ZS_ERR_FORMAT;
     }
     const enum zs_status status = zs_output_stage_check(&p->stage, w->rows);

@@ -32,13 +32,13 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct fully_co
     p->batch = p->inputs == 0 ? 0 : p->in.count / p->inputs;
 }
 
-static enum zs_status check(const struct zs_ctx *ctx, const struct zs_reader *r,
+static enum zs_status check(struct zs_ctx *ctx, const struct zs_reader *r,
                             const struct fully_connected *p)
 {
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false)
         || p->in.dims[p->in.rank - 1] != p->inputs
         || (uint64_t)p->batch * p->outputs != p->out.count
-        || (uint64_t)p->weights.count * p->batch > ZS_MAX_WORK
+        || !zs_spend(ctx, (uint64_t)p->weights.rows * p->weights.cols * p->batch)
         || !zs_check_scratch(ctx, p->scratch, p->weights.by_columns ? 4ull * p->outputs : 0, &p->in,
                              &p->out)) {
         return ZS_ERR_FORMAT;

@@ -76,7 +76,7 @@ static struct window window_at(const struct pool *p, unsigned axis, int32_t i)
     return w;
 }
 
-static enum zs_status check(const struct zs_reader *r, const struct pool *p)
+static enum zs_status check(struct zs_ctx *ctx, const struct zs_reader *r, const struct pool *p)
 {
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false) || p->in.rank != 3
         || p->out.rank != 3 || p->in.dims[0] != p->out.dims[0] || p->flags > 7) {
@@ -96,7 +96,7 @@ static enum zs_status check(const struct zs_reader *r, const struct pool *p)
             area *= (uint32_t)p->kernel[axis];
         }
     }
-    return area > ZS_MAX_WINDOW || area * p->out.count > ZS_MAX_WORK ? ZS_ERR_FORMAT : ZS_OK;
+    return area > ZS_MAX_WINDOW || !zs_spend(ctx, area * p->out.count) ? ZS_ERR_FORMAT : ZS_OK;
 }
 
 #if ZS_INT8_KERNELS
@@ -150,7 +150,7 @@ enum zs_status zs_op_pool(struct zs_ctx *ctx, struct zs_reader *r)
     struct pool p;
     parse(ctx, r, &p);
     if (ctx->arena == NULL) {
-        return !zs_has_kernels(p.in.dtype) ? ZS_ERR_UNSUP : check(r, &p);
+        return !zs_has_kernels(p.in.dtype) ? ZS_ERR_UNSUP : check(ctx, r, &p);
     }
     const void *in = zs_tensor_input(ctx, &p.in);
     void *out = zs_tensor_output(ctx, &p.out);

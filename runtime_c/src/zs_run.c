@@ -29,6 +29,12 @@ bool zs_tensor_overlaps(const struct zs_tensor *tensor, uint32_t location, uint3
            && location < tensor->location + tensor->size;
 }
 
+bool zs_spend(struct zs_ctx *ctx, uint64_t work)
+{
+    ctx->work += work;
+    return work <= ZS_MAX_WORK && ctx->work <= ZS_MAX_TOTAL_WORK;
+}
+
 bool zs_has_kernels(enum zs_dtype dtype)
 {
     return dtype == ZS_FLOAT32 ? ZS_FLOAT32_KERNELS : ZS_INT8_KERNELS;
@@ -230,7 +236,8 @@ enum zs_status zs_walk(struct zs_ctx *ctx, const struct zs_hook *hook)
         if (status != ZS_OK) {
             return status;
         }
-        if (ctx->arena == NULL && body.left != 0) {
+        /* beside what it spent itself, an op visits each element of the arena once or so */
+        if (ctx->arena == NULL && (body.left != 0 || !zs_spend(ctx, ctx->model->arena_size))) {
             return ZS_ERR_FORMAT;
         }
         if (hook != NULL && hook->after != NULL) {

@@ -279,23 +279,18 @@ unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, un
                                                            : n;
 }
 
-/* Whether this build can decode the pair of codecs. */
+/* Whether this build can decode the pair of codecs: a bit per codec that it has. */
 static bool has_codecs(const struct zs_weights *w)
 {
-    static const bool positions[] = {
-        [ZS_POSITION_DENSE] = true,         [ZS_POSITION_BITMASK] = ZS_CODEC_BITMASK,
-        [ZS_POSITION_GAP4] = ZS_CODEC_GAP4, [ZS_POSITION_BLOCK] = ZS_CODEC_BLOCK,
-        [ZS_POSITION_GAP] = ZS_CODEC_GAP,   [ZS_POSITION_ANS] = ZS_CODEC_ANS,
-    };
-    static const bool values[] = {
-        [ZS_VALUE_RAW] = true,
-        [ZS_VALUE_PACKED] = ZS_CODEC_PACKED,
-        [ZS_VALUE_HUFFMAN] = ZS_CODEC_HUFFMAN,
-        [ZS_VALUE_ANS] = ZS_CODEC_ANS,
-    };
-    return w->position_codec < sizeof positions / sizeof *positions
-           && w->value_codec < sizeof values / sizeof *values && positions[w->position_codec]
-           && values[w->value_codec];
+    const uint32_t positions =
+        1u << ZS_POSITION_DENSE | (uint32_t)ZS_CODEC_BITMASK << ZS_POSITION_BITMASK
+        | (uint32_t)ZS_CODEC_GAP4 << ZS_POSITION_GAP4
+        | (uint32_t)ZS_CODEC_BLOCK << ZS_POSITION_BLOCK | (uint32_t)ZS_CODEC_GAP << ZS_POSITION_GAP
+        | (uint32_t)ZS_CODEC_ANS << ZS_POSITION_ANS;
+    const uint32_t values = 1u << ZS_VALUE_RAW | (uint32_t)ZS_CODEC_PACKED << ZS_VALUE_PACKED
+                            | (uint32_t)ZS_CODEC_HUFFMAN << ZS_VALUE_HUFFMAN
+                            | (uint32_t)ZS_CODEC_ANS << ZS_VALUE_ANS;
+    return (positions >> w->position_codec & 1) != 0 && (values >> w->value_codec & 1) != 0;
 }
 
 /* Sizes that follow from the counts, so that cursors below stay in their streams. */

@@ -1,6 +1,7 @@
 """The C runtime under AddressSanitizer and UndefinedBehaviorSanitizer, on hostile containers."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from zeroskip.converters import container
 from zeroskip.converters.codecs import POSITIONS, VALUES
 from zeroskip.converters.description import describe
 from zeroskip.converters.format import OpCode
+from zeroskip.converters.ir import Graph, Op, Quantization, Tensor, Unary, UnaryKind
 from zeroskip.converters.planner import Prefer
-from zeroskip.errors import ModelError
+from zeroskip.errors import FormatError, ModelError
+from zeroskip.runtime import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1
@@ -85,3 +88,15 @@ def test_truncated_and_mutated_containers_end_in_an_error_or_a_run(
     assert tried >= 20_000 + sum(path.stat().st_size for path in corpus) - len(corpus)
     accepted = [int(line.split()[-2]) for line in done.stdout.splitlines()[:-1]]
     assert min(accepted) > 0  # mutations reach behind the checksum
+
+
+def test_a_model_over_the_limit_of_work_is_refused(tmp_path: Path) -> None:
+    """A small file must not keep a device busy for hours: many ops over a large arena."""
+    shape = (1, 8000, 8000)
+    tensors = [Tensor(f"t{i}", shape, "int8", Quantization((0.1,), 0)) for i in range(81)]
+    ops = tuple(Op(f"tanh{i}", Unary(UnaryKind.TANH), (f"t{i}",), f"t{i + 1}") for i in range(80))
+    graph = Graph("busy", {t.name: t for t in tensors}, ops, ("t0",), ("t80",))
+    with pytest.raises(FormatError):
+        Model(container.build(graph))
+    fewer = replace(graph, ops=ops[:60], outputs=("t60",))
+    assert Model(container.build(fewer.with_ops(fewer.ops))).op_count == 60
