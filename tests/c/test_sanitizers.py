@@ -93,7 +93,7 @@ def test_truncated_and_mutated_containers_end_in_an_error_or_a_run(
 def test_a_model_over_the_limit_of_work_is_refused(tmp_path: Path) -> None:
     """A small file must not keep a device busy for hours: many ops over a large arena."""
     shape = (1, 8000, 8000)
-    tensors = [Tensor(f"t{i}", shape, "int8", Quantization((0.1,), 0)) for i in range(81)]
+    tensors = [Tensor(f"t{i}", shape, "int8", Quantization((0.125,), 0)) for i in range(81)]
     ops = tuple(Op(f"tanh{i}", Unary(UnaryKind.TANH), (f"t{i}",), f"t{i + 1}") for i in range(80))
     graph = Graph("busy", {t.name: t for t in tensors}, ops, ("t0",), ("t80",))
     with pytest.raises(FormatError):
