@@ -80,6 +80,12 @@ fuzz: setup ## Fuzz the container loader for FUZZ_SECONDS (60) with libFuzzer; n
 .PHONY: sizes
 sizes: setup ## Measure code and stack sizes of the runtime; writes benchmarks/sizes.md and .csv.
 	$(BIN)/python tools/sizes.py
+	$(BIN)/python tools/readme_figures.py
+
+.PHONY: bench
+bench: setup ## Estimate the MLPerf Tiny models of ZEROSKIP_DATA; writes benchmarks/mlperf_tiny.md.
+	$(BIN)/python benchmarks/mlperf_tiny.py --write
+	$(BIN)/python tools/readme_figures.py
 
 .PHONY: clean
 clean: ## Remove what was built; .venv stays (delete it by hand for a fresh start).

@@ -1,5 +1,6 @@
 """The documents are true: their code runs, their links lead somewhere, their lists are complete."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -134,14 +135,9 @@ def test_the_number_of_operators_is_right() -> None:
 
 
 def test_the_figures_of_the_readme_are_those_of_the_tables() -> None:
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "tools" / "readme_figures.py")
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
     readme = README.read_text(encoding="utf-8")
-    sizes = (ROOT / "benchmarks" / "sizes.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^\| cortex-m4 \| kws \| -O2 \| ([\d,]+) \|", sizes, flags=re.MULTILINE)
-    assert f"| {text} bytes, measured" in readme
-    models = (ROOT / "benchmarks" / "mlperf_tiny.md").read_text(encoding="utf-8")
-    rows = {row.split(" | ")[0][2:]: row.split(" | ") for row in models.splitlines()}
-    vww, kws = rows["vww"], rows["kws"]
-    assert f"model | {vww[2]} bytes, measured | {vww[1]} bytes" in readme
-    assert f"vww on M4 | {vww[5]} Mcycles, estimated | {vww[6]} Mcycles" in readme
-    assert f"vww on M0+ | {vww[8]} Mcycles, estimated | {vww[9]} Mcycles" in readme
-    assert f"on M4 | {kws[5]} Mcycles, estimated | {kws[6]} Mcycles" in readme
+    assert tool.with_figures(readme) == readme, "run `make sizes`, or `make bench`"
