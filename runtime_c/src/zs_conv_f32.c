@@ -13,13 +13,25 @@ static inline sum_t multiply_add(sum_t sum, weight_t weight, float x)
     return sum + weight * x;
 }
 
-static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t sum)
+static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel)
 {
-    return zs_clamp_f32(sum + zs_output_stage_bias_f32(stage, channel), stage->low_f32,
-                        stage->high_f32);
+    return zs_output_stage_bias_f32(stage, channel);
 }
 
-static inline sum_t row_start(const struct zs_conv *p, sum_t weight_sum)
+static inline sum_t start_sum(sum_t bias)
+{
+    (void)bias; /* added last, as TensorFlow Lite does */
+    return 0.0f;
+}
+
+static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t bias,
+                               sum_t sum)
+{
+    (void)channel;
+    return zs_clamp_f32(sum + bias, stage->low_f32, stage->high_f32);
+}
+
+static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 {
     (void)p;
     (void)weight_sum;

@@ -5,14 +5,17 @@
  *     element_t, weight_t, sum_t          types of activations, weights, sums
  *     multiply_add(sum, weight, x)        one multiply-accumulate
  *     ZS_CONV_FUNCTION                    name of the kernel
- *     finish(stage, channel, sum)         sum to element_t, bias included
- *     row_start(p, weight_sum)            start of the sum of a pixel whose taps are all
- *                                         inside the input, given the sum of their weights
+ *     read_bias(stage, channel)           the bias of an output channel
+ *     start_sum(bias)                     where the sum of a pixel starts
+ *     finish(stage, channel, bias, sum)   sum to element_t, bias included
+ *     zero_offset(p, weight_sum)          what the input's zero point adds to the sum of
+ *                                         a pixel whose taps are all inside the input
  *
  * The filter of one output channel is decoded once into scratch. For each row
  * of the output, the taps that read an input row outside the input, or one
  * that is zero throughout, are dropped: what is left is a list of (offset,
  * weight) that is swept over the row in tiles of pixels kept in registers.
+ * Rows that use all taps share a list.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -20,11 +23,23 @@
 
 #define TILE 4
 
-/* A tap as seen from one output row. */
+/* A tap as seen from the windows of one output row. */
 struct tap {
-    int32_t offset; /* in the input, from that of output column 0 */
+    int32_t offset; /* of its input element, from where a window starts */
     weight_t weight;
-    uint16_t kx;
+    int16_t dx; /* its column, from where a window starts */
+};
+
+/* The taps in use for an output row. */
+struct tap_list {
+    const struct tap *begin, *end;
+    sum_t weight_sum;
+    bool all; /* none was dropped: the list serves other such rows, too */
+};
+
+struct channel {
+    uint32_t index;
+    sum_t bias;
 };
 
 struct scratch {
@@ -32,6 +47,7 @@ struct scratch {
     weight_t *weights; /* ... and their weights */
     struct tap *taps;
     uint8_t *live; /* a bit per input row (c, y): not zero throughout */
+    bool all_live;
 };
 
 /* Output columns [begin, end) whose windows lie inside the input row. */
@@ -46,19 +62,27 @@ static void *carve(uint8_t **next, uint32_t size)
     return part;
 }
 
-static void mark_live(const struct zs_conv *p, const element_t *in, uint8_t *live)
+static bool is_live(const element_t *row, int32_t width, element_t zero)
+{
+    for (int32_t x = 0; x < width; x++) {
+        if (row[x] < zero || row[x] > zero) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void mark_live(const struct zs_conv *p, const element_t *in, struct scratch *s)
 {
     const int32_t rows = p->channels * p->in_h;
-    const element_t zero = (element_t)p->in.zero_point;
-    memset(live, 0, (size_t)(rows + 7) / 8);
-    for (int32_t row = 0; row < rows; row++) {
-        for (int32_t x = 0; x < p->in_w; x++) {
-            if (in[x] < zero || in[x] > zero) {
-                live[row >> 3] |= (uint8_t)(1 << (row & 7));
-                break;
-            }
+    memset(s->live, 0, (size_t)(rows + 7) / 8);
+    s->all_live = true;
+    for (int32_t row = 0; row < rows; row++, in += p->in_w) {
+        if (is_live(in, p->in_w, (element_t)p->in.zero_point)) {
+            s->live[row >> 3] |= (uint8_t)(1 << (row & 7));
+        } else {
+            s->all_live = false;
         }
-        in += p->in_w;
     }
 }
 
@@ -81,106 +105,151 @@ static struct inner find_inner(const struct zs_conv *p)
     return inner;
 }
 
+/* First input row under the windows of output row oy; negative in the padding. */
+static int32_t window_top(const struct zs_conv *p, int32_t oy)
+{
+    return oy * (int32_t)p->stride_y - (int32_t)p->pad_top;
+}
+
+/* Whether windows that start at input row `top` use all taps. */
+static bool uses_all_taps(const struct zs_conv *p, const struct scratch *s, int32_t top)
+{
+    const int32_t reach = (int32_t)((p->kernel_h - 1) * p->dilation_y);
+    return s->all_live && top >= 0 && top + reach < p->in_h;
+}
+
 /*
- * List the taps of `n` filter elements for output row oy of a filter that
- * reads the channels from `first` on. Returns how many; *weight_sum is the sum
- * of their weights.
+ * List the taps of `n` filter elements for windows that start at input row
+ * `top`, of a filter that reads the channels from `first` on: those that read a
+ * row inside the input that is not zero throughout.
  */
-static int32_t list_taps(const struct zs_conv *p, const struct scratch *s, int32_t n, int32_t first,
-                         int32_t oy, sum_t *weight_sum)
+static struct tap_list list_taps(const struct zs_conv *p, const struct scratch *s, int32_t n,
+                                 int32_t first, int32_t top)
 {
     const int32_t plane = p->in_h * p->in_w;
-    const int32_t top = oy * (int32_t)p->stride_y - (int32_t)p->pad_top;
     const uint32_t kernel_w = p->kernel_w;
     uint32_t row_begin = 0; /* first column of the weight matrix in kernel row (c, ky) */
     int32_t c = first;
-    int32_t y = top;
+    int32_t dy = 0; /* row of the taps, from `top` */
     uint32_t ky = 0;
-    int32_t count = 0;
+    struct tap *tap = s->taps;
+    sum_t weight_sum = 0;
     int32_t i = 0;
-    *weight_sum = 0;
     while (i < n) {
         while (s->cols[i] >= row_begin + kernel_w) {
             row_begin += kernel_w;
-            y += (int32_t)p->dilation_y;
+            dy += (int32_t)p->dilation_y;
             if (++ky == p->kernel_h) {
                 ky = 0;
-                y = top;
+                dy = 0;
                 c++;
             }
         }
+        const int32_t y = top + dy;
         const int32_t row = c * p->in_h + y;
         const bool use = y >= 0 && y < p->in_h && (s->live[row >> 3] >> (row & 7) & 1) != 0;
-        const int32_t offset = c * plane + y * p->in_w - (int32_t)p->pad_left;
+        const int32_t offset = c * plane + dy * p->in_w;
         for (; i < n && s->cols[i] < row_begin + kernel_w; i++) {
             if (use) {
-                const uint32_t kx = s->cols[i] - row_begin;
-                s->taps[count++] = (struct tap){
-                    .offset = offset + (int32_t)(kx * p->dilation_x),
+                const int32_t dx = (int32_t)((s->cols[i] - row_begin) * p->dilation_x);
+                *tap++ = (struct tap){
+                    .offset = offset + dx,
                     .weight = s->weights[i],
-                    .kx = (uint16_t)kx,
+                    .dx = (int16_t)dx,
                 };
-                *weight_sum = multiply_add(*weight_sum, s->weights[i], 1);
+                weight_sum = multiply_add(weight_sum, s->weights[i], 1);
             }
         }
     }
-    return count;
+    return (struct tap_list){
+        .begin = s->taps,
+        .end = tap,
+        .weight_sum = weight_sum,
+        .all = tap - s->taps == n,
+    };
+}
+
+/* Where the window of an output pixel starts: its input column, and index in the input. */
+struct window {
+    int32_t x;
+    uint32_t at; /* modulo 2^32, as it may be in the padding */
+};
+
+static struct window window_at(const struct zs_conv *p, int32_t top, int32_t ox)
+{
+    const int32_t x = ox * (int32_t)p->stride_x - (int32_t)p->pad_left;
+    return (struct window){ .x = x, .at = (uint32_t)top * (uint32_t)p->in_w + (uint32_t)x };
 }
 
 /* One pixel near the left or right edge: taps outside the input row are left out. */
-static sum_t edge_pixel(struct zs_ctx *ctx, const struct zs_conv *p, const element_t *in,
-                        const struct tap *tap, const struct tap *end, int32_t ox)
+static sum_t edge_pixel(const struct zs_conv *p, const element_t *in, struct tap_list taps,
+                        struct window window, sum_t start, uint32_t *macs)
 {
-    const int32_t begin = ox * (int32_t)p->stride_x - (int32_t)p->pad_left;
+    const uint32_t width = (uint32_t)p->in_w;
     const element_t zero = (element_t)p->in.zero_point;
-    sum_t sum = 0;
-    const int32_t pixel = ox * (int32_t)p->stride_x;
-    for (; tap < end; tap++) {
-        const int32_t x = begin + (int32_t)(tap->kx * p->dilation_x);
-        if (x >= 0 && x < p->in_w) {
-            sum = multiply_add(sum, tap->weight, in[pixel + tap->offset] - zero);
-            ctx->macs++;
+    sum_t sum = start;
+    uint32_t count = 0;
+    for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
+        if ((uint32_t)(window.x + tap->dx) < width) {
+            sum = multiply_add(sum, tap->weight, in[window.at + (uint32_t)tap->offset] - zero);
+            count++;
         }
     }
+    *macs += count;
     return sum;
 }
 
-static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const element_t *in,
-                       element_t *out, const struct tap *taps, const struct tap *end,
-                       struct inner inner, int32_t oc, sum_t start)
+/* TILE inner pixels. */
+static void tile(const struct zs_conv *p, const element_t *in, struct tap_list taps, uint32_t at,
+                 sum_t start, struct channel channel, element_t *out)
 {
     const int32_t stride = (int32_t)p->stride_x;
-    int32_t ox = 0;
-    for (; ox < inner.begin; ox++) {
-        out[ox] = finish(&p->stage, (uint32_t)oc, edge_pixel(ctx, p, in, taps, end, ox));
+    sum_t a0 = start, a1 = start, a2 = start, a3 = start;
+    for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
+        const element_t *x = in + (at + (uint32_t)tap->offset);
+        a0 = multiply_add(a0, tap->weight, x[0]);
+        a1 = multiply_add(a1, tap->weight, x[stride]);
+        a2 = multiply_add(a2, tap->weight, x[2 * stride]);
+        a3 = multiply_add(a3, tap->weight, x[3 * stride]);
     }
-    for (; ox + TILE <= inner.end; ox += TILE) {
-        sum_t a0 = start, a1 = start, a2 = start, a3 = start;
-        const element_t *pixel = in + ox * stride;
-        for (const struct tap *tap = taps; tap < end; tap++) {
-            const element_t *x = pixel + tap->offset;
-            a0 = multiply_add(a0, tap->weight, x[0]);
-            a1 = multiply_add(a1, tap->weight, x[stride]);
-            a2 = multiply_add(a2, tap->weight, x[2 * stride]);
-            a3 = multiply_add(a3, tap->weight, x[3 * stride]);
+    out[0] = finish(&p->stage, channel.index, channel.bias, a0);
+    out[1] = finish(&p->stage, channel.index, channel.bias, a1);
+    out[2] = finish(&p->stage, channel.index, channel.bias, a2);
+    out[3] = finish(&p->stage, channel.index, channel.bias, a3);
+}
+
+static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const element_t *in,
+                       element_t *out, struct tap_list taps, struct inner inner,
+                       struct channel channel, int32_t top)
+{
+    const sum_t start = start_sum(channel.bias);
+    const sum_t inner_start = start - zero_offset(p, taps.weight_sum);
+    for (int32_t ox = 0; ox < p->out_w; ox++) {
+        if (ox == inner.begin) {
+            ox = inner.end;
+            if (ox == p->out_w) {
+                break;
+            }
         }
-        out[ox] = finish(&p->stage, (uint32_t)oc, a0);
-        out[ox + 1] = finish(&p->stage, (uint32_t)oc, a1);
-        out[ox + 2] = finish(&p->stage, (uint32_t)oc, a2);
-        out[ox + 3] = finish(&p->stage, (uint32_t)oc, a3);
+        const sum_t sum = edge_pixel(p, in, taps, window_at(p, top, ox), start, &ctx->macs);
+        out[ox] = finish(&p->stage, channel.index, channel.bias, sum);
+    }
+    int32_t ox = inner.begin;
+    while (inner.end - inner.begin >= TILE && ox < inner.end) {
+        /* The last tile may overlap the one before, which costs less than single pixels. */
+        ox = ox <= inner.end - TILE ? ox : inner.end - TILE;
+        tile(p, in, taps, window_at(p, top, ox).at, inner_start, channel, out + ox);
+        ox += TILE;
     }
     for (; ox < inner.end; ox++) {
-        sum_t sum = start;
-        const element_t *pixel = in + ox * stride;
-        for (const struct tap *tap = taps; tap < end; tap++) {
-            sum = multiply_add(sum, tap->weight, pixel[tap->offset]);
+        const uint32_t at = window_at(p, top, ox).at;
+        sum_t sum = inner_start;
+        for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
+            sum = multiply_add(sum, tap->weight, in[at + (uint32_t)tap->offset]);
         }
-        out[ox] = finish(&p->stage, (uint32_t)oc, sum);
+        out[ox] = finish(&p->stage, channel.index, channel.bias, sum);
     }
-    for (; ox < p->out_w; ox++) {
-        out[ox] = finish(&p->stage, (uint32_t)oc, edge_pixel(ctx, p, in, taps, end, ox));
-    }
-    ctx->macs += (uint32_t)(end - taps) * (uint32_t)(inner.end - inner.begin);
+    ctx->macs += (uint32_t)(taps.end - taps.begin) * (uint32_t)(inner.end - inner.begin);
 }
 
 void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
@@ -198,7 +267,7 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
     s.weights = carve(&next, max_row * (uint32_t)sizeof *s.weights);
     s.taps = carve(&next, max_row * (uint32_t)sizeof *s.taps);
     s.live = next;
-    mark_live(p, in, s.live);
+    mark_live(p, in, &s);
 
     struct zs_decoder decoder;
     zs_decoder_start(&decoder, &p->weights);
@@ -212,11 +281,17 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
         in_group++;
         zs_decoder_row(&decoder);
         const int32_t n = (int32_t)zs_decoder_take(&decoder, s.cols, s.weights, max_row);
+        const struct channel channel = {
+            .index = (uint32_t)oc,
+            .bias = read_bias(&p->stage, (uint32_t)oc),
+        };
+        struct tap_list taps = { .all = false };
         for (int32_t oy = 0; oy < p->out_h; oy++) {
-            sum_t weight_sum;
-            const int32_t count = list_taps(p, &s, n, first, oy, &weight_sum);
-            output_row(ctx, p, in, out, s.taps, s.taps + count, inner, oc,
-                       row_start(p, weight_sum));
+            const int32_t top = window_top(p, oy);
+            if (!taps.all || !uses_all_taps(p, &s, top)) {
+                taps = list_taps(p, &s, n, first, top);
+            }
+            output_row(ctx, p, in, out, taps, inner, channel, top);
             out += p->out_w;
         }
     }

@@ -13,16 +13,27 @@ static inline sum_t multiply_add(sum_t sum, weight_t weight, int32_t x)
     return sum + (sum_t)(weight * x);
 }
 
-static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t sum)
+static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel)
 {
-    return zs_output_stage_s8(stage, channel,
-                              sum + (uint32_t)zs_output_stage_bias_s8(stage, channel));
+    return (sum_t)zs_output_stage_bias_s8(stage, channel);
+}
+
+static inline sum_t start_sum(sum_t bias)
+{
+    return bias;
+}
+
+static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t bias,
+                               sum_t sum)
+{
+    (void)bias; /* the sum started from it */
+    return zs_output_stage_s8(stage, channel, sum);
 }
 
 /* Inner pixels multiply raw activations: what their zero point adds is taken off in advance. */
-static inline sum_t row_start(const struct zs_conv *p, sum_t weight_sum)
+static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 {
-    return 0u - weight_sum * (sum_t)p->in.zero_point;
+    return weight_sum * (sum_t)p->in.zero_point;
 }
 
 #define ZS_CONV_FUNCTION zs_conv_s8

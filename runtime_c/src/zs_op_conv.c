@@ -57,6 +57,7 @@ static bool axis_is_valid(uint32_t out, uint32_t kernel, uint32_t stride, uint32
 {
     return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= ZS_MAX_DIM
            && dilation <= ZS_MAX_DIM && stride <= ZS_MAX_DIM && pad <= ZS_MAX_DIM
+           && (uint64_t)(kernel - 1) * dilation <= INT16_MAX
            && (uint64_t)(out - 1) * stride + (uint64_t)(kernel - 1) * dilation < ZS_MAX_WORK;
 }
 
