@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from zeroskip.errors import MissingToolError, ToolError
+from zeroskip.errors import InputError, MissingToolError, ToolError
 
 CACHE_ENTRIES: Final = 200
 _TAIL_LINES: Final = 12
@@ -140,7 +140,14 @@ def _last_use(entry: Path) -> float:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: whole or not at all."""
+    """Write a file under a temporary name beside it, then rename: whole or not at all.
+
+    Raises InputError where that cannot be: no such folder, or something that is no file.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it exists and is not a regular file")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

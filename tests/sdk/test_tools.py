@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zeroskip import tools
-from zeroskip.errors import MissingToolError, ToolError
+from zeroskip.errors import InputError, MissingToolError, ToolError
 
 PYTHON = sys.executable
 
@@ -130,6 +130,17 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="disk on fire"):
         tools.write_whole(target, b"two")
     assert target.read_bytes() == b"one" and os.listdir(tmp_path) == ["out"]
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path, pipe):
+        with pytest.raises(InputError, match="not a regular file"):
+            tools.write_whole(path, b"x")
+    with pytest.raises(InputError, match="no folder"):
+        tools.write_whole(tmp_path / "missing" / "file", b"x")
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
 
 
 def current_umask() -> int:
