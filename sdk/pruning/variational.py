@@ -70,6 +70,34 @@ def divergence(log_alpha: Tensor) -> Tensor:
     return K1 - K1 * torch.sigmoid(K2 + K3 * log_alpha) + 0.5 * functional.softplus(-log_alpha)
 
 
+class _Divergence(torch.autograd.Function):
+    """Sum of `divergence` over a tensor, from theta and log sigma^2.
+
+    The same as autograd's, with the derivative written out: it is the larger part of a training
+    step, and this way takes a third of the passes over memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, log_sigma2: Tensor) -> Tensor:
+        square = (theta * theta).add_(_TINY)
+        log_alpha = torch.log(square).neg_().add_(log_sigma2)
+        inside = log_alpha.abs() < _LOG_ALPHA_LIMIT
+        log_alpha.clamp_(-_LOG_ALPHA_LIMIT, _LOG_ALPHA_LIMIT)
+        gate = torch.sigmoid(K2 + K3 * log_alpha)
+        total = K1 * gate.numel() - K1 * gate.sum()
+        total += 0.5 * functional.softplus(-log_alpha).sum()
+        slope = gate.mul_(gate - 1).mul_(K1 * K3)
+        slope.sub_(torch.sigmoid_(log_alpha.neg_()), alpha=0.5).mul_(inside)
+        ctx.save_for_backward(theta, square, slope)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        theta, square, slope = ctx.saved_tensors
+        slope = slope * gradient
+        return slope * theta / square * -2, slope
+
+
 class Noise(nn.Module):
     """Parametrization with the noise level log_sigma2 of each weight.
 
@@ -97,10 +125,6 @@ class Noise(nn.Module):
     def kept(self, theta: Tensor) -> Tensor:
         return self.log_alpha(theta) <= self.threshold
 
-    def variance(self, theta: Tensor) -> Tensor:
-        """sigma^2, with log alpha inside its limits."""
-        return torch.exp(self.log_alpha(theta)) * (theta * theta + _TINY)
-
 
 def _add_noise(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
     """Forward hook. It finds its state through `module`, so that deepcopy works."""
@@ -109,7 +133,7 @@ def _add_noise(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Te
         return None
     noise = next(p for p in chain if isinstance(p, Noise))
     squares = inputs[0] * inputs[0]
-    variance = noise.variance(chain.original)
+    variance = torch.exp(noise.log_sigma2)
     if isinstance(module, nn.Linear):
         spread = functional.linear(squares, variance)
     else:
@@ -150,7 +174,8 @@ class VariationalDropout:
         total = torch.zeros(())
         for name, target in self.targets.items():
             total = total.to(target.original.device)
-            total = total + divergence(self._noise[name].log_alpha(target.original)).sum()
+            apply: Callable[[Tensor, Tensor], Tensor] = _Divergence.apply
+            total = total + apply(target.original, self._noise[name].log_sigma2)
         return total * (ramp * self.options.strength / self.options.samples)
 
     def parameters(self) -> list[nn.Parameter]:

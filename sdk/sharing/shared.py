@@ -7,9 +7,9 @@ share it. A weight of zero stays exactly zero and uses no centroid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -49,6 +49,33 @@ class SharedLayer:
         return max(0, self.centroids - 1).bit_length()
 
 
+def _look_up(codebook: Tensor, codes: Tensor) -> Tensor:
+    table = torch.cat([codebook.new_zeros(1), codebook])
+    return torch.index_select(table, 0, codes.flatten()).view(codes.shape)
+
+
+class _LookUp(torch.autograd.Function):
+    """`_look_up` with the sum over each cluster as its gradient.
+
+    torch's own gradient of a look-up adds row by row, which for a small table and many codes
+    takes most of a training step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, codebook: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(codes)
+        ctx.size = codebook.numel()
+        return _look_up(codebook, codes)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (codes,) = ctx.saved_tensors
+        flat = gradient.flatten().double()
+        sums = torch.bincount(codes.flatten(), flat, minlength=ctx.size + 1)
+        return sums[1:].to(gradient.dtype), None
+
+
 class SharedWeights(nn.Module):
     """Parametrization from a codebook (K,) to weights: entry `codes - 1`, or 0 for code 0.
 
@@ -64,8 +91,10 @@ class SharedWeights(nn.Module):
         self._start: Tensor | None = codebook
 
     def forward(self, codebook: Tensor) -> Tensor:
-        table = torch.cat([codebook.new_zeros(1), codebook])
-        return nn.functional.embedding(self.codes, table.unsqueeze(1)).squeeze(-1)
+        if not codebook.requires_grad or not torch.is_grad_enabled():
+            return _look_up(codebook, self.codes)
+        apply: Callable[[Tensor, Tensor], Tensor] = _LookUp.apply
+        return apply(codebook, self.codes)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor]:
         """The codebook: at registration the given one, later the means of the clusters."""
