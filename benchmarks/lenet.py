@@ -55,7 +55,6 @@ class Recipe:
     share_rate: float = 1e-4
     noise_rate: float = 1e-3
     shift: int = 0
-    dropout: float = 0.0
     per_layer: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -63,7 +62,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     # The densities and index bits of Deep Compression, tables 2 and 3.
     "lenet300-paper": Recipe(
         LeNet300, "magnitude", {"scope": "layerwise"},
-        64, train_epochs=20, prune_epochs=20, tune_epochs=10, share_epochs=5,
+        64, train_epochs=20, prune_epochs=20, tune_epochs=10, share_epochs=3, shift=1,
         per_layer={"fc1": 0.92, "fc2": 0.91, "fc3": 0.74},
     ),
     "lenet300-small": Recipe(
@@ -74,7 +73,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "lenet5-paper": Recipe(
         LeNet5, "magnitude", {"scope": "layerwise"},
         {"conv1": 64, "conv2": 64, "fc1": 32, "fc2": 32},
-        train_epochs=8, prune_epochs=8, tune_epochs=4, share_epochs=2,
+        train_epochs=8, prune_epochs=8, tune_epochs=4, share_epochs=2, shift=1,
         per_layer={"conv1": 0.34, "conv2": 0.88, "fc1": 0.92, "fc2": 0.81},
     ),
     "lenet5-small": Recipe(

@@ -141,7 +141,7 @@ def load_masks(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         if separator and key.endswith(_MASK_KEY):
             found[path + rest.split(".")[0]] = value
     if found:
-        set_masks(model, found, lambda name, _: name in found)
+        set_masks(model, found, lambda name, module: True)
 
 
 def sparsity(model: nn.Module, select: Select | None = None, exclude: Sequence[str] = ()) -> float:

@@ -51,7 +51,7 @@ class SharedLayer:
 
 def _look_up(codebook: Tensor, codes: Tensor) -> Tensor:
     table = torch.cat([codebook.new_zeros(1), codebook])
-    return torch.index_select(table, 0, codes.flatten()).view(codes.shape)
+    return torch.index_select(table, 0, codes.flatten().long()).view(codes.shape)
 
 
 class _LookUp(torch.autograd.Function):
@@ -71,9 +71,11 @@ class _LookUp(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (codes,) = ctx.saved_tensors
-        flat = gradient.flatten().double()
-        sums = torch.bincount(codes.flatten(), flat, minlength=ctx.size + 1)
-        return sums[1:].to(gradient.dtype), None
+        flat = codes.flatten()
+        live = flat.nonzero().flatten()
+        parts = gradient.flatten()[live].double()
+        sums = torch.bincount(flat[live] - 1, parts, minlength=ctx.size)
+        return sums.to(gradient.dtype), None
 
 
 class SharedWeights(nn.Module):
@@ -191,12 +193,12 @@ def load_shared(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         elif separator and key.endswith(".mask"):
             masks[path + rest.split(".")[0]] = value
     if codes or masks:
-        chosen = targets(model, lambda name, _: name in codes or name in masks)
+        present = targets(model, _any)
         for name in [*codes, *masks]:
-            if name not in chosen:
+            if name not in present:
                 raise InputError(f"the state has shared weights or a mask '{name}', not the model")
-        for name, target in chosen.items():
-            _restore(target, codes.get(name), masks.get(name))
+        for name in dict.fromkeys([*codes, *masks]):
+            _restore(present[name], codes.get(name), masks.get(name))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -167,15 +167,15 @@ def test_variational_dropout_reaches_ninety_percent_on_digits() -> None:
     torch.manual_seed(0)
     model = LeNet300(inputs=64)
     pruner = pruning.attach(
-        "variational", model, samples=len(y), warm_up=(60, 300), log_sigma2=-8.0
+        "variational", model, samples=len(y), warm_up=(150, 600), log_sigma2=-8.0
     )
     noise = pruner.parameters()
     weights = [p for p in model.parameters() if all(p is not q for q in noise)]
     optimizer = torch.optim.Adam(
-        [{"params": weights, "lr": 2e-3}, {"params": noise, "lr": 3e-2}], fused=True
+        [{"params": weights, "lr": 3e-3}, {"params": noise, "lr": 2e-2}], fused=True
     )
     model.train()
-    for _ in range(40):
+    for _ in range(42):
         for rows in torch.randperm(len(y)).split(100):
             step(model, optimizer, pruner, x[rows], y[rows])
     model.eval()
