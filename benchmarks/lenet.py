@@ -66,9 +66,14 @@ RECIPES: Final[dict[str, Recipe]] = {
         per_layer={"fc1": 0.92, "fc2": 0.91, "fc3": 0.74},
     ),
     "lenet300-small": Recipe(
-        LeNet300, "variational", {"warm_up": (5, 20)},
-        16, train_epochs=10, prune_epochs=60, tune_epochs=10, share_epochs=10,
-        noise_rate=3e-3,
+        LeNet300, "magnitude", {},
+        16, train_epochs=20, prune_epochs=50, tune_epochs=20, share_epochs=10, shift=1,
+        per_layer={"fc1": 0.983, "fc2": 0.965, "fc3": 0.80},
+    ),
+    "lenet300-variational": Recipe(
+        LeNet300, "variational", {"warm_up": (3, 15)},
+        16, train_epochs=10, prune_epochs=40, tune_epochs=10, share_epochs=10,
+        noise_rate=1e-2,
     ),
     "lenet5-paper": Recipe(
         LeNet5, "magnitude", {"scope": "layerwise"},
