@@ -82,9 +82,14 @@ RECIPES: Final[dict[str, Recipe]] = {
         per_layer={"conv1": 0.34, "conv2": 0.88, "fc1": 0.92, "fc2": 0.81},
     ),
     "lenet5-small": Recipe(
+        LeNet5, "magnitude", {},
+        8, train_epochs=8, prune_epochs=20, tune_epochs=10, share_epochs=5, shift=1,
+        per_layer={"conv1": 0.65, "conv2": 0.975, "fc1": 0.9965, "fc2": 0.95},
+    ),
+    "lenet5-variational": Recipe(
         LeNet5, "variational", {"warm_up": (2, 10)},
         8, train_epochs=5, prune_epochs=30, tune_epochs=5, share_epochs=5,
-        noise_rate=3e-3,
+        noise_rate=1e-2,
     ),
 }  # fmt: skip
 
