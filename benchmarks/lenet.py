@@ -70,6 +70,11 @@ RECIPES: Final[dict[str, Recipe]] = {
         16, train_epochs=20, prune_epochs=50, tune_epochs=20, share_epochs=10, shift=1,
         per_layer={"fc1": 0.983, "fc2": 0.965, "fc3": 0.80},
     ),
+    "lenet300-smallest": Recipe(
+        LeNet300, "magnitude", {},
+        8, train_epochs=20, prune_epochs=50, tune_epochs=20, share_epochs=10, shift=1,
+        per_layer={"fc1": 0.9885, "fc2": 0.975, "fc3": 0.85},
+    ),
     "lenet300-variational": Recipe(
         LeNet300, "variational", {"warm_up": (3, 15)},
         16, train_epochs=10, prune_epochs=40, tune_epochs=10, share_epochs=10,
@@ -83,7 +88,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "lenet5-small": Recipe(
         LeNet5, "magnitude", {},
-        8, train_epochs=8, prune_epochs=20, tune_epochs=10, share_epochs=5, shift=1,
+        8, train_epochs=6, prune_epochs=10, tune_epochs=4, share_epochs=2, shift=1,
         per_layer={"conv1": 0.65, "conv2": 0.975, "fc1": 0.9965, "fc2": 0.95},
     ),
     "lenet5-variational": Recipe(
