@@ -1,0 +1,165 @@
+"""Pruning of PyTorch models: methods, scopes, schedules and masks. Needs torch.
+
+`attach` puts a method to work in a training loop (see base.py); `prune` prunes once by a
+score, without training. Methods are found by name in METHODS and in entry points of the group
+"zeroskip.pruning", each "module:attribute" of a Method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from zeroskip.errors import InputError
+from zeroskip.pruning import schedules, scopes
+from zeroskip.pruning.base import (
+    Context,
+    Data,
+    Method,
+    Pruner,
+    ScoredOptions,
+    Scorer,
+    scored,
+)
+from zeroskip.pruning.masks import Mask, bake, load_masks, masks_of, set_masks, sparsity
+from zeroskip.pruning.schedules import Cubic, Exponential, Iterative, OneShot, Schedule
+from zeroskip.pruning.targets import Select, Target, layer_weights, targets
+
+__all__ = [
+    "METHODS",
+    "Context",
+    "Cubic",
+    "Data",
+    "Exponential",
+    "Iterative",
+    "Mask",
+    "Method",
+    "OneShot",
+    "Pruner",
+    "Schedule",
+    "ScoredOptions",
+    "Scorer",
+    "Select",
+    "Target",
+    "attach",
+    "bake",
+    "layer_weights",
+    "load_masks",
+    "masks_of",
+    "method",
+    "method_names",
+    "prune",
+    "scored",
+    "set_masks",
+    "sparsity",
+    "targets",
+]
+
+METHODS: Final = {
+    "magnitude": "zeroskip.pruning.magnitude:METHOD",
+    "random": "zeroskip.pruning.random:METHOD",
+    "relative-magnitude": "zeroskip.pruning.magnitude:RELATIVE",
+    "surgery": "zeroskip.pruning.surgery:METHOD",
+    "variational": "zeroskip.pruning.variational:METHOD",
+}
+ENTRY_POINTS: Final = "zeroskip.pruning"
+
+
+def method_names() -> list[str]:
+    """Every method there is, built in or installed, sorted."""
+    return sorted({*METHODS, *_installed()})
+
+
+def method(name: str) -> Method:
+    """The method called `name`; built-in ones first. Raises InputError if there is none, or
+    if an installed one cannot be loaded."""
+    if name in METHODS:
+        module, _, attribute = METHODS[name].partition(":")
+        found: Any = getattr(import_module(module), attribute)
+    elif name in (installed := _installed()):
+        try:
+            found = installed[name].load()
+        except Exception as error:  # a plugin may fail in any way
+            raise InputError(f"pruning method '{name}' cannot be loaded: {error}") from error
+    else:
+        raise InputError(f"no pruning method '{name}'; there are {', '.join(method_names())}")
+    if not isinstance(found, Method):
+        raise InputError(
+            f"pruning method '{name}' is a {type(found).__name__}, not a zeroskip.pruning.Method"
+        )
+    return found
+
+
+def attach(
+    name: str,
+    model: nn.Module,
+    *,
+    select: Select | None = None,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    data: Data | None = None,
+    **options: Any,
+) -> Pruner:
+    """Put a method to work on the selected weights of `model` (default: those of linear and
+    convolution layers), changing it in place.
+
+    `options` are the fields of the method's options class; instead of a `schedule`, methods
+    that follow one also take `sparsity` and `steps`, for a cubic one. Raises InputError.
+    """
+    found = method(name)
+    if found.options is ScoredOptions and "schedule" not in options:
+        if "sparsity" not in options or "steps" not in options:
+            raise InputError(f"pruning method '{name}' needs a schedule, or sparsity and steps")
+        final, steps = options.pop("sparsity"), options.pop("steps")
+        options["schedule"] = schedules.make("cubic", final, steps)
+    known = {f.name for f in fields(found.options)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InputError(
+            f"pruning method '{name}' has no option '{unknown[0]}'; "
+            f"there are {', '.join(sorted(known))}"
+        )
+    try:
+        settings = found.options(**options)
+    except TypeError as error:  # a required option is missing
+        raise InputError(f"pruning method '{name}': {str(error).partition(') ')[2]}") from None
+    chosen = targets(model, select, exclude)
+    return found.attach(chosen, settings, Context(model, seed, data))
+
+
+def prune(
+    model: nn.Module,
+    sparsity: float | Mapping[str, float],
+    name: str = "magnitude",
+    *,
+    scope: str = "global",
+    select: Select | None = None,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    data: Data | None = None,
+) -> dict[str, Tensor]:
+    """Prune `model` in place, at once, by the score of the method `name`; gives the masks.
+
+    Exactly round(sparsity * weights) of the selected weights are zero afterwards; the masks
+    hold through any training that follows. Pruning again starts from the masks that are there.
+    """
+    found = method(name)
+    if found.scorer is None:
+        raise InputError(f"pruning method '{name}' works while training only; use attach")
+    chosen = targets(model, select, exclude)
+    weights = {n: t.value for n, t in chosen.items()}
+    scores = found.scorer(weights, Context(model, seed, data))
+    present = masks_of(model, select, exclude)
+    scores = {n: s.masked_fill(~present[n], -float("inf")) for n, s in scores.items()}
+    masks = scopes.masks(scores, sparsity, scope)
+    set_masks(model, masks, select)
+    return masks
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}

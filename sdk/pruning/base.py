@@ -1,0 +1,193 @@
+"""The interface between a training loop and a pruning method.
+
+    pruner = pruning.attach("magnitude", model, sparsity=0.9, steps=steps)
+    for x, y in batches:
+        loss = criterion(model(x), y) + pruner.penalty()
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        pruner.step()
+    pruner.finish()
+
+Attach before the optimizer is made: methods with parameters of their own add them to the model
+(`pruner.parameters()`, part of model.parameters(), so that they can get another learning rate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from zeroskip.errors import InputError
+from zeroskip.pruning import scopes
+from zeroskip.pruning.masks import mask_of, put_mask
+from zeroskip.pruning.schedules import Schedule
+from zeroskip.pruning.targets import Target
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What data-driven scorers look at.
+
+    `batches()` gives (inputs, labels) afresh each time; `loss(model, batch)` a scalar.
+    """
+
+    batches: Callable[[], Iterable[Batch]]
+    loss: Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a scorer may use beside the weights."""
+
+    model: nn.Module
+    seed: int = 0
+    data: Data | None = None
+
+    def need_data(self, method: str) -> Data:
+        """The data. Raises InputError if none was given."""
+        if self.data is None:
+            raise InputError(f"pruning method '{method}' needs data: pass data=Data(...)")
+        return self.data
+
+
+class Scorer(Protocol):
+    """Saliency of every weight: the lowest are pruned.
+
+    `weights` are the trained tensors by name (pruned ones with the values they had or, under
+    revival, have learnt); the result has the same names and shapes, finite or infinite.
+    """
+
+    def __call__(self, weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]: ...
+
+
+class Pruner(Protocol):
+    """A method at work on one model."""
+
+    def step(self) -> None:
+        """To be called after each optimizer step."""
+
+    def penalty(self) -> Tensor:
+        """A scalar to be added to the (mean) loss of a batch; 0 for most methods."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters that the method trains beside the weights; mostly none."""
+
+    def finish(self) -> None:
+        """Fix the masks: the model then has plain masks (see masks.py) and nothing else."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the model's own state_dict does not hold, for a checkpoint."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint: attach to a new model with the same options, load that
+        model's state_dict, then this."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of the registry.
+
+    `options` is a frozen dataclass, whose fields are the method's hyper-parameters; `attach`
+    puts the method to work on targets of a model.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: type[Any]
+    attach: Callable[[Mapping[str, Target], Any, Context], Pruner]
+    scorer: Scorer | None = None
+
+
+@dataclass(frozen=True)
+class ScoredOptions:
+    """Hyper-parameters of every method that is a scorer with a schedule.
+
+    schedule: the sparsity at each step (see schedules.py).
+    scope: "global" or "layerwise".
+    revive: pruned weights go on learning, and come back when they score high again.
+    """
+
+    schedule: Schedule
+    scope: str = "global"
+    revive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scope not in scopes.NAMES:
+            raise InputError(f"scope '{self.scope}' must be one of {', '.join(scopes.NAMES)}")
+
+
+@dataclass
+class ScoredPruner:
+    """Follows the schedule: scores again whenever the sparsity rises.
+
+    Under `revive` the masks are renewed at every step of the schedule's ramp, and pruned
+    weights compete with their current value; otherwise what was pruned stays pruned.
+    """
+
+    targets: Mapping[str, Target]
+    options: ScoredOptions
+    context: Context
+    scorer: Scorer
+    every: int = 16
+    _step: int = field(default=0, init=False)
+    _sparsity: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        # Masks from the start, so that the names in state_dict are the same all the time.
+        for target in self.targets.values():
+            if mask_of(target) is None:
+                put_mask(target, torch.ones_like(target.value, dtype=torch.bool))
+        self._update()
+
+    def step(self) -> None:
+        self._step += 1
+        self._update()
+
+    def penalty(self) -> Tensor:
+        return torch.zeros(())
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def finish(self) -> None:
+        self._apply(self.options.schedule.sparsity(self.options.schedule.last), False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._step, "sparsity": self._sparsity}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._step, self._sparsity = int(state["step"]), float(state["sparsity"])
+
+    def _update(self) -> None:
+        wanted = self.options.schedule.sparsity(self._step)
+        again = self.options.revive and wanted > 0 and self._step % self.every == 0
+        if wanted > self._sparsity or again:
+            self._apply(wanted, self.options.revive)
+
+    def _apply(self, sparsity: float, dense_gradient: bool) -> None:
+        weights = {n: t.original.detach() for n, t in self.targets.items()}
+        scores = self.scorer(weights, self.context)
+        if not self.options.revive:
+            for name, target in self.targets.items():
+                mask = mask_of(target)
+                if mask is not None:
+                    scores[name] = scores[name].masked_fill(~mask.mask, -torch.inf)
+        masks = scopes.masks(scores, sparsity, self.options.scope)
+        for name, target in self.targets.items():
+            put_mask(target, masks[name], dense_gradient)
+        self._sparsity = sparsity
+
+
+def scored(name: str, summary: str, source: str, scorer: Scorer) -> Method:
+    """The method that prunes by `scorer`."""
+
+    def attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
+        return ScoredPruner(targets, options, context, scorer)
+
+    return Method(name, summary, source, ScoredOptions, attach, scorer)

@@ -1,0 +1,117 @@
+"""Exact counts, and the schedules' formulas."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from zeroskip import pruning  # noqa: E402
+from zeroskip.errors import InputError  # noqa: E402
+from zeroskip.pruning import schedules, scopes  # noqa: E402
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    sparsity=st.floats(0, 1),
+    levels=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_counts_are_exact_whatever_the_ties(
+    sizes: list[int], sparsity: float, levels: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        str(i): torch.randint(0, levels, (n,), generator=generator).float()
+        for i, n in enumerate(sizes)
+    }
+    total = sum(sizes)
+    masks = scopes.masks(scores, sparsity, "global")
+    removed = sum(int((~m).sum()) for m in masks.values())
+    assert removed == scopes.zeros_for(sparsity, total) == min(total, int(sparsity * total + 0.5))
+    gone = [float(s) for n in scores for s in scores[n][~masks[n]]]
+    kept = [float(s) for n in scores for s in scores[n][masks[n]]]
+    assert not gone or not kept or max(gone) <= min(kept)
+    for mask in scopes.masks(scores, sparsity, "layerwise").values():
+        assert int((~mask).sum()) == scopes.zeros_for(sparsity, mask.numel())
+
+
+def test_earlier_of_equal_scores_goes_first() -> None:
+    scores = {"a": torch.ones(3), "b": torch.ones(2)}
+    masks = scopes.masks(scores, 0.8, "global")
+    assert masks["a"].tolist() == [False] * 3
+    assert masks["b"].tolist() == [False, True]
+
+
+def test_a_sparsity_per_layer() -> None:
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    pruning.prune(model, {"0": 0.3, "1.weight": 0.9}, scope="layerwise")
+    zeros = [int((t.value == 0).sum()) for t in pruning.targets(model).values()]
+    assert zeros == [30, 90]
+    with pytest.raises(InputError, match=r"nothing given for '1.weight'"):
+        pruning.prune(model, {"0": 0.3}, scope="layerwise")
+    with pytest.raises(InputError, match="needs the scope 'layerwise'"):
+        pruning.prune(model, {"0": 0.3, "1": 0.3})
+
+
+def test_pruning_again_keeps_what_was_pruned() -> None:
+    model = nn.Linear(20, 20)
+    first = pruning.prune(model, 0.5)["weight"]
+    second = pruning.prune(model, 0.8)["weight"]
+    assert not (second & ~first).any()
+    assert int((~second).sum()) == 320
+
+
+def test_excluded_layers_stay_whole() -> None:
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    pruning.prune(model, 0.5, exclude=["1"])
+    assert int((model[0].weight == 0).sum()) == 50
+    assert int((model[1].weight == 0).sum()) == 0
+
+
+def test_formulas() -> None:
+    cubic = schedules.Cubic(0.9, end=100, begin=20, every=10, initial=0.1)
+    assert cubic.sparsity(19) == 0
+    assert cubic.sparsity(20) == pytest.approx(0.1)
+    assert cubic.sparsity(60) == pytest.approx(0.9 - 0.8 * 0.5**3)
+    assert cubic.sparsity(69) == cubic.sparsity(60)
+    assert cubic.sparsity(100) == 0.9
+    iterative = schedules.Iterative(0.8, rounds=4, every=10, begin=5)
+    assert [iterative.sparsity(s) for s in (4, 5, 14, 15, 35, 99)] == pytest.approx(
+        [0, 0.2, 0.2, 0.4, 0.8, 0.8]
+    )
+    exponential = schedules.Exponential(0.75, rounds=2, every=10)
+    assert [exponential.sparsity(s) for s in (0, 10, 50)] == pytest.approx([0.5, 0.75, 0.75])
+    one = schedules.OneShot(0.6, at=3)
+    assert [one.sparsity(s) for s in (2, 3)] == [0, 0.6]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(schedules.NAMES),
+    final=st.floats(0, 0.999),
+    steps=st.integers(1, 300),
+)
+def test_schedules_never_fall_and_end_exactly(name: str, final: float, steps: int) -> None:
+    schedule = schedules.make(name, final, steps)
+    values = [schedule.sparsity(s) for s in range(steps + 1)]
+    assert all(a <= b + 1e-12 for a, b in pairwise(values))
+    assert 0 <= values[0] and values[-1] == pytest.approx(final)
+    assert schedule.last <= steps
+    assert schedule.sparsity(schedule.last) == pytest.approx(final)
+
+
+def test_bad_schedules_are_refused() -> None:
+    with pytest.raises(InputError, match="sparsity 1 must be"):
+        schedules.OneShot(1.0)
+    with pytest.raises(InputError, match="end 5 must come after begin 5"):
+        schedules.Cubic(0.5, end=5, begin=5)
+    with pytest.raises(InputError, match="rounds 0 must be at least 1"):
+        schedules.Iterative(0.5, rounds=0, every=1)
+    with pytest.raises(InputError, match="schedule 'linear' must be one of"):
+        schedules.make("linear", 0.5, 10)
