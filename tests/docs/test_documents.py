@@ -141,3 +141,23 @@ def test_the_figures_of_the_readme_are_those_of_the_tables() -> None:
     spec.loader.exec_module(tool)
     readme = README.read_text(encoding="utf-8")
     assert tool.with_figures(readme) == readme, "run `make sizes`, or `make bench`"
+
+
+@pytest.mark.slow
+def test_the_python_of_the_pruning_page_runs() -> None:
+    """And leaves a small container with nine zeros in ten."""
+    pytest.importorskip("torch")
+    (program,) = blocks(ROOT / "docs" / "pruning.md", "python")
+    check = (
+        "from zeroskip.converters.container import describe\n"
+        "for op in describe(blob).ops:\n"
+        "    assert op.weights is None or op.weights.distinct <= 16\n"
+        "zeros = pruning.sparsity(model)\n"
+        "assert abs(zeros - 0.9) < 0.01, zeros\n"
+        "scores = zeroskip.Model(blob).run(x.numpy())\n"
+        "assert (scores.argmax(1) == labels).mean() > 0.9\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program + check], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
