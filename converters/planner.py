@@ -1,6 +1,8 @@
 """Which codec and layout each weight matrix gets.
 
-`size`: the pair of codecs with the fewest bytes, stored by rows.
+`size`: the pair of codecs with the fewest bytes, stored by rows. Where more than half of the
+weights are zero, dense positions are left out: an entropy code of the values can make them
+as small as the others, but every zero would then be decoded and take scratch.
 
 `speed`: the pair that decodes in the fewest estimated cycles, by `DECODE_CYCLES` below; the
 smaller of equals. A fully connected layer whose input went through a ReLU is stored by columns,
@@ -74,6 +76,8 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
         and _rectified(graph, op.inputs[0])
     )
     options = list(codecs.candidates(matrix, weight.zero_point, by_columns))
+    if 2 * int((matrix != weight.zero_point).sum()) < matrix.size:
+        options = [e for e in options if e.positions != "dense"]
     if prefer is Prefer.SIZE:
         best = min(options, key=_stored_bytes)
     else:

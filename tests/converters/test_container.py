@@ -76,13 +76,21 @@ def test_size_takes_the_smallest_codec() -> None:
     assert planner.choose(shared, shared.ops[0], Prefer.SIZE).encoded.values != "raw"
 
 
+def test_zeros_of_a_sparse_layer_take_no_scratch() -> None:
+    graph = dense_graph(sparse((60, 200), 0.3, levels=6))
+    choice = planner.choose(graph, graph.ops[0], Prefer.SIZE)
+    assert choice.encoded.positions != "dense"
+    assert choice.encoded.max_row == (graph.tensors["w"].data != 0).sum(axis=1).max()
+
+
 def test_speed_takes_the_least_decoding_and_columns_after_a_relu() -> None:
     graph = dense_graph(sparse((60, 200), 0.05))
     encoded = planner.choose(graph, graph.ops[0], Prefer.SPEED).encoded
     matrix = graph.tensors["w"].data
     from zeroskip.converters import codecs
 
-    least = min(planner.decode_cycles(e) for e in codecs.candidates(matrix, 0))
+    sparse_ones = [e for e in codecs.candidates(matrix, 0) if e.positions != "dense"]
+    least = min(planner.decode_cycles(e) for e in sparse_ones)
     assert planner.decode_cycles(encoded) == least
     assert not encoded.by_columns  # the graph's input is no ReLU's output
     assert encoded.values == "raw"
