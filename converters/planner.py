@@ -38,9 +38,9 @@ class Prefer(Enum):
     SPEED = "speed"
 
 
-# Estimated cycles of the portable decoder on a Cortex-M4: per position examined, per unit of
-# a gap stream, per stored element and per Huffman bit (instruction counts of the inner loops of
-# runtime_c/src/zs_position_*.c and zs_value_*.c, compiled with gcc 12.2 -O2).
+# Rough cycles of the portable decoder on a Cortex-M4: per position examined, per unit of a gap
+# stream, per stored element and per Huffman bit. Guessed from the inner loops of
+# runtime_c/src/zs_position_*.c and zs_value_*.c, not measured: they rank codecs, no more.
 DECODE_CYCLES: Final = {
     "dense": 4.0,
     "bitmask position": 1.0,
