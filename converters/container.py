@@ -321,13 +321,13 @@ class _Builder:
             self._position_table(e.placed, e.positions, w)
         place = self._store(e.coded.stream)
         w.var(place.offset, place.size)
-        if e.coded.codebook is not None:
+        if e.values == "ans":
+            w.var(self._store(e.coded.table).offset, e.coded.segment)
+        elif e.coded.codebook is not None:
             w.var(e.coded.codebook.size, self._store(_little_endian(e.coded.codebook)).offset)
             if e.values == "huffman":
                 w.u8(len(e.coded.code_counts))
                 w.var(*e.coded.code_counts)
-            elif e.values == "ans":
-                w.var(*e.coded.frequencies)
             else:
                 w.u8(e.coded.index_bits)
         if e.directory is not None:
@@ -346,10 +346,9 @@ class _Builder:
             w.u8(len(placed.code_counts))
             w.var(*placed.code_counts)
         elif codec == "ans":
-            w.var(*placed.probabilities)
-            w.u8(int(placed.live_columns is not None))
-            if placed.live_columns is not None:
-                w.var(self._store(placed.live_stream).offset)
+            rows, cols = placed.classes
+            w.u8((rows - 1) | (cols - 1) << 4)
+            w.var(placed.segment)
 
     def _bias(self, bias: Array | None, w: Writer) -> None:
         if bias is None or not bias.any():

@@ -24,6 +24,7 @@ from zeroskip.converters.codecs import (
     bits,
     decode,
 )
+from zeroskip.converters.codecs.ans_values import MAX_TABLE_BYTES, Table
 from zeroskip.converters.codecs.base import Array, Positions, Values
 from zeroskip.converters.format import (
     CONSTANT_FLAG,
@@ -326,42 +327,36 @@ class _Container:
         positions, values = POSITION_BY_CODE[codec & 15].name, VALUE_BY_CODE[codec >> 4].name
         placed = Positions(b"")
         if positions != "dense":
-            placed = self._positions(r, positions, cols)
-        value_stream = self._slice(*r.vars(2))
-        codebook = None
-        index_bits = 0
-        counts: tuple[int, ...] = ()
-        frequencies: tuple[int, ...] = ()
-        if values != "raw":
-            k, offset = r.vars(2)
-            codebook = np.frombuffer(
-                self._slice(offset, k * dtype.itemsize), dtype.newbyteorder("<")
-            ).astype(dtype)
-            if values == "packed":
-                index_bits = r.u8()
-            elif values == "ans":
-                frequencies = r.vars(k)
-            else:
-                counts = r.vars(r.u8())
+            placed = self._positions(r, positions)
+        coded = self._values(r, values, dtype)
         directory = None
         if flags & 1:
             widths = (r.u8(), r.u8(), r.u8())
             size = bits.byte_count(sum(widths) * rows)
             directory = Directory(widths, self._slice(r.var(), size))
-        coded = Values(
-            value_stream,
-            np.zeros(0, np.int64),
-            codebook,
-            index_bits=index_bits,
-            code_counts=counts,
-            frequencies=frequencies,
-        )
         return EncodedMatrix(
             positions, values, rows, cols, count, max_row, zero_point, placed, coded,
             directory,
         )  # fmt: skip
 
-    def _positions(self, r: Reader, codec: str, cols: int) -> Positions:
+    def _values(self, r: Reader, codec: str, dtype: np.dtype[np.generic]) -> Values:
+        stream = self._slice(*r.vars(2))
+        if codec == "raw":
+            return Values(stream)
+        if codec == "ans":
+            offset, segment = r.vars(2)
+            rest = self._data[offset : offset + MAX_TABLE_BYTES]
+            table, size = Table.parse(rest, dtype)
+            return Values(stream, table.codebook, table=rest[:size], segment=segment)
+        k, offset = r.vars(2)
+        codebook = np.frombuffer(
+            self._slice(offset, k * dtype.itemsize), dtype.newbyteorder("<")
+        ).astype(dtype)
+        if codec == "packed":
+            return Values(stream, codebook, index_bits=r.u8())
+        return Values(stream, codebook, code_counts=r.vars(r.u8()))
+
+    def _positions(self, r: Reader, codec: str) -> Positions:
         stream = self._slice(*r.vars(2))
         if codec == "block":
             return Positions(stream, block_bits=r.u8())
@@ -370,12 +365,10 @@ class _Container:
             gaps = np.frombuffer(self._slice(offset, count), np.uint8)
             return Positions(stream, gaps=gaps, gap_escape=escape, code_counts=r.vars(r.u8()))
         if codec == "ans":
-            row, zero = r.vars(2)
-            live = None
-            if r.u8():
-                packed = self._slice(r.var(), bits.byte_count(cols))
-                live = bits.unpack(packed, cols, 1).astype(np.bool_)
-            return Positions(stream, probabilities=(row, zero), live_columns=live)
+            classes = r.u8()
+            return Positions(
+                stream, classes=((classes & 15) + 1, (classes >> 4) + 1), segment=r.var()
+            )
         return Positions(stream)
 
     def _slice(self, offset: int, size: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from zeroskip.converters import codecs
-from zeroskip.converters.codecs import EncodedMatrix
+from zeroskip.converters.codecs import Candidate, EncodedMatrix
 from zeroskip.converters.ir import (
     Binary,
     Conv2D,
@@ -79,13 +79,13 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
     if 2 * int((matrix != weight.zero_point).sum()) < matrix.size:
         options = [e for e in options if e.positions != "dense"]
     if prefer is Prefer.SIZE:
-        best = min(options, key=_stored_bytes)
+        best = min(options, key=lambda e: e.bytes)
     else:
-        best = min(options, key=lambda e: (decode_cycles(e), _stored_bytes(e)))
-    return Choice(best, {e.name: _stored_bytes(e) for e in options})
+        best = min(options, key=lambda e: (decode_cycles(e), e.bytes))
+    return Choice(best.encode(), {e.name: e.bytes for e in options})
 
 
-def decode_cycles(encoded: EncodedMatrix) -> float:
+def decode_cycles(encoded: Candidate | EncodedMatrix) -> float:
     """Estimated Cortex-M4 cycles to decode the whole matrix once."""
     c = DECODE_CYCLES
     if encoded.positions == "dense":
@@ -93,29 +93,17 @@ def decode_cycles(encoded: EncodedMatrix) -> float:
     elif encoded.positions == "bitmask":
         cycles = c["bitmask position"] * encoded.rows * encoded.cols + c["bitmask"] * encoded.count
     elif encoded.positions == "gap4":
-        cycles = c["gap4 unit"] * len(encoded.placed.stream) * 2
+        cycles = c["gap4 unit"] * encoded.position_bytes * 2
     elif encoded.positions == "block":
-        cycles = c["block position"] * len(encoded.placed.stream) * 8
+        cycles = c["block position"] * encoded.position_bytes * 8
     elif encoded.positions == "gap":
-        cycles = c["gap"] * encoded.count + c["huffman bit"] * len(encoded.placed.stream) * 8
+        cycles = c["gap"] * encoded.count + c["huffman bit"] * encoded.position_bytes * 8
     else:
         cycles = c["ans position"] * encoded.rows * encoded.cols
     cycles += c[encoded.values] * encoded.count
     if encoded.values == "huffman":
-        cycles += c["huffman bit"] * int(encoded.coded.bits.sum())
+        cycles += c["huffman bit"] * encoded.value_bytes * 8
     return cycles
-
-
-def _stored_bytes(encoded: EncodedMatrix) -> int:
-    """Streams, and what the record needs beyond that of the simplest codec."""
-    coded, placed = encoded.coded, encoded.placed
-    record = len(coded.code_counts) + len(placed.code_counts)
-    record += sum(1 if frequency < 128 else 2 for frequency in coded.frequencies)
-    record += 4 if coded.codebook is not None else 0
-    record += {"dense": 0, "bitmask": 4, "gap4": 4, "block": 5, "gap": 9, "ans": 12}[
-        encoded.positions
-    ]
-    return encoded.stream_bytes + record
 
 
 def _rectified(graph: Graph, name: str) -> bool:

@@ -1,27 +1,38 @@
 """Compressed weight matrices: position codec x value codec x layout.
 
-One file per codec; the registries below are all there is. `encode` and `decode` are exact
-inverses, and the C runtime decodes the same bits (tests/parity).
+One file per codec; the registries below are all there is. `candidates` gives the exact size of
+every pair without encoding it. `encode` and `decode` are exact inverses, and the C runtime
+decodes the same bits (tests/parity).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
 from zeroskip.converters.codecs import bits
-from zeroskip.converters.codecs.ans import AnsPositions, AnsValues
+from zeroskip.converters.codecs.ans_positions import AnsPositions
+from zeroskip.converters.codecs.ans_values import AnsValues
 from zeroskip.converters.codecs.base import (
+    OFFSET_BYTES,
     Array,
     BoolArray,
+    Elements,
+    Histogram,
+    IntArray,
+    Mask,
     PositionCodec,
+    PositionPlan,
     Positions,
     RowSpans,
     ValueCodec,
+    ValuePlan,
     Values,
+    histogram,
 )
 from zeroskip.converters.codecs.bitmask import Bitmask
 from zeroskip.converters.codecs.block import Block
@@ -67,6 +78,8 @@ class EncodedMatrix:
     coded: Values
     directory: Directory | None = None
 
+    record_bytes: int = 0  # codecs' part of the record, offsets of OFFSET_BYTES each
+
     @property
     def by_columns(self) -> bool:
         return self.directory is not None
@@ -74,20 +87,173 @@ class EncodedMatrix:
     @property
     def name(self) -> str:
         """For reports, such as 'bitmask+huffman' or 'gap4+packed, by columns'."""
-        return f"{self.positions}+{self.values}" + (", by columns" if self.by_columns else "")
+        return _pair_name(self.positions, self.values, self.by_columns)
 
     @property
     def stream_bytes(self) -> int:
         """Bytes in the data section: streams, codebook and directory."""
-        codebook = self.coded.codebook
-        return (
-            len(self.placed.stream)
-            + (self.placed.gaps.size if self.placed.gaps is not None else 0)
-            + len(self.placed.live_stream)
-            + len(self.coded.stream)
-            + (codebook.nbytes if codebook is not None else 0)
-            + (len(self.directory.stream) if self.directory is not None else 0)
+        directory = 0 if self.directory is None else len(self.directory.stream)
+        return self.placed.data_bytes + self.coded.data_bytes + directory
+
+    @property
+    def bytes(self) -> int:
+        """All that depends on the codecs: data section and record."""
+        return self.stream_bytes + self.record_bytes
+
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of the position stream."""
+        return len(self.placed.stream)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the value stream."""
+        return len(self.coded.stream)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a pair of codecs would make of a matrix. Sizes are those of `encode()`, exactly."""
+
+    positions: str
+    values: str
+    zero_point: int
+    mask: Mask
+    position_plan: PositionPlan
+    value_plan: ValuePlan
+
+    @property
+    def rows(self) -> int:
+        """Rows and columns are those stored."""
+        return self.mask.shape[0]
+
+    @property
+    def cols(self) -> int:
+        return self.mask.shape[1]
+
+    @property
+    def by_columns(self) -> bool:
+        return self.mask.by_columns
+
+    @property
+    def name(self) -> str:
+        return _pair_name(self.positions, self.values, self.by_columns)
+
+    @cached_property
+    def count(self) -> int:
+        return int(self._row_counts.sum())
+
+    @property
+    def max_row(self) -> int:
+        return int(self._row_counts.max())
+
+    @property
+    def position_bytes(self) -> int:
+        return self.position_plan.stream_bytes
+
+    @property
+    def value_bytes(self) -> int:
+        return self.value_plan.stream_bytes
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes in the data section: streams, codebook and directory."""
+        plans = (self.position_plan, self.value_plan)
+        streams = sum(plan.stream_bytes + plan.table_bytes for plan in plans)
+        return streams + (bits.byte_count(sum(self._widths) * self.rows) if self.by_columns else 0)
+
+    @property
+    def record_bytes(self) -> int:
+        """The codecs' part of the record, offsets of OFFSET_BYTES each."""
+        record = self.position_plan.record_bytes + self.value_plan.record_bytes
+        return record + (3 + OFFSET_BYTES if self.by_columns else 0)
+
+    @property
+    def bytes(self) -> int:
+        """All that depends on the codecs: data section and record."""
+        return self.stream_bytes + self.record_bytes
+
+    def encode(self) -> EncodedMatrix:
+        """Make the streams. Raises ValueError for a row directory beyond the format's limit."""
+        directory = None
+        if self.by_columns:
+            if max(self._widths) > MAX_DIRECTORY_BITS:
+                raise ValueError(f"a row directory field needs {max(self._widths)} bits")
+            fields = self._directory_fields
+            stream = bits.pack(fields, np.broadcast_to(self._widths, fields.shape).ravel())
+            directory = Directory(self._widths, stream)
+        return EncodedMatrix(
+            positions=self.positions,
+            values=self.values,
+            rows=self.rows,
+            cols=self.cols,
+            count=self.count,
+            max_row=self.max_row,
+            zero_point=self.zero_point,
+            placed=self.position_plan.encode(),
+            coded=self.value_plan.encode(),
+            directory=directory,
+            record_bytes=self.record_bytes,
         )
+
+    @cached_property
+    def _row_counts(self) -> IntArray:
+        if self.positions == "dense":
+            return np.full(self.rows, self.cols, np.int64)
+        return self.mask.row_counts
+
+    @cached_property
+    def _directory_fields(self) -> IntArray:
+        """(rows, 3): elements, position units, Huffman bits."""
+        columns = (
+            self._row_counts,
+            self.position_plan.row_units,
+            self.value_plan.row_bits(self.rows),
+        )
+        nothing = np.zeros(self.rows, np.int64)
+        return np.stack([nothing if column is None else column for column in columns], axis=1)
+
+    @cached_property
+    def _widths(self) -> tuple[int, int, int]:
+        elements, units, lengths = (int(c.max()).bit_length() for c in self._directory_fields.T)
+        return (elements, units, lengths)
+
+
+def candidates(
+    matrix: Array,
+    zero_point: int,
+    by_columns: bool = False,
+    *,
+    positions: str | None = None,
+    values: str | None = None,
+    table: Histogram | None = None,
+) -> Iterator[Candidate]:
+    """Every codec pair that can hold `matrix` (rows, cols) of int8 or float32.
+
+    `by_columns` stores the transposed matrix with a row directory, which ans cannot.
+    `positions` and `values` restrict the codecs. `table` is the histogram that codebooks and
+    codes are made for, if not the matrix's own; it must have all of its symbols.
+    """
+    stored = np.ascontiguousarray(matrix.T if by_columns else matrix)
+    mask = Mask(stored != zero_point, by_columns)
+    sparse = _sparse_elements(stored, mask)
+    dense = _dense_elements(stored, mask, sparse.histogram)
+    by_values: dict[tuple[str, bool], ValuePlan | None] = {}
+    for position_name in POSITIONS if positions is None else (positions,):
+        placed = POSITIONS[position_name].plan(mask)
+        if placed is None:
+            continue
+        everything = position_name == "dense"
+        for value_name in VALUES if values is None else (values,):
+            if by_columns and value_name == "ans":
+                continue
+            key = (value_name, everything)
+            if key not in by_values:
+                elements = dense if everything else sparse
+                by_values[key] = VALUES[value_name].plan(elements, table)
+            plan = by_values[key]
+            if plan is not None:
+                yield Candidate(position_name, value_name, zero_point, mask, placed, plan)
 
 
 def encode(
@@ -98,41 +264,26 @@ def encode(
     `by_columns` stores the transposed matrix with a row directory. Returns None if a codec
     cannot hold the matrix (a codebook of more than 256 values, ans by columns).
     """
-    stored = np.ascontiguousarray(matrix.T if by_columns else matrix)
-    mask: BoolArray = (
-        np.ones(stored.shape, np.bool_) if positions == "dense" else stored != zero_point
-    )
-    coded = VALUES[values].encode(stored[mask])
-    if coded is None or (by_columns and values == "ans"):
-        return None
-    placed = POSITIONS[positions].encode(mask, by_columns)
-    if placed is None:
-        return None
-    elements = mask.sum(axis=1)
-    directory = None
-    if by_columns:
-        directory = _directory(mask, placed, coded, huffman=values == "huffman")
-    return EncodedMatrix(
-        positions=positions,
-        values=values,
-        rows=stored.shape[0],
-        cols=stored.shape[1],
-        count=int(mask.sum()),
-        max_row=int(elements.max()),
-        zero_point=zero_point,
-        placed=placed,
-        coded=coded,
-        directory=directory,
-    )
+    pairs = candidates(matrix, zero_point, by_columns, positions=positions, values=values)
+    return next((pair.encode() for pair in pairs), None)
 
 
-def candidates(matrix: Array, zero_point: int, by_columns: bool = False) -> Iterator[EncodedMatrix]:
-    """Every codec pair that can hold the matrix."""
-    for positions in POSITIONS:
-        for values in VALUES:
-            encoded = encode(matrix, zero_point, positions, values, by_columns)
-            if encoded is not None:
-                yield encoded
+def _sparse_elements(stored: Array, mask: Mask) -> Elements:
+    values = stored.ravel()[mask.flat]
+    return Elements(lambda: values, histogram(values), lambda: mask.rows)
+
+
+def _dense_elements(stored: Array, mask: Mask, live: Histogram) -> Elements:
+    zeros = stored.size - mask.flat.size
+    if zeros:
+        zero = stored.ravel()[np.argmin(mask.bits.ravel())]
+        live = live.plus(Histogram(np.array([zero], stored.dtype), np.array([zeros])))
+    rows, cols = mask.shape
+    return Elements(stored.ravel, live, lambda: np.repeat(np.arange(rows), cols))
+
+
+def _pair_name(positions: str, values: str, by_columns: bool) -> str:
+    return f"{positions}+{values}" + (", by columns" if by_columns else "")
 
 
 def decode(encoded: EncodedMatrix, dtype: np.dtype[Any]) -> Array:
@@ -143,19 +294,6 @@ def decode(encoded: EncodedMatrix, dtype: np.dtype[Any]) -> Array:
     matrix = np.full(shape, encoded.zero_point, dtype)
     matrix[mask] = VALUES[encoded.values].decode(encoded.coded, encoded.count, dtype)
     return matrix.T.copy() if encoded.by_columns else matrix
-
-
-def _directory(mask: BoolArray, placed: Positions, coded: Values, huffman: bool) -> Directory:
-    elements = mask.sum(axis=1).astype(np.int64)
-    units = placed.row_units if placed.row_units is not None else np.zeros_like(elements)
-    row = np.repeat(np.arange(mask.shape[0]), elements)
-    lengths = np.bincount(row, weights=coded.bits, minlength=mask.shape[0]).astype(np.int64)
-    fields = np.stack([elements, units, lengths if huffman else np.zeros_like(elements)], axis=1)
-    widths = [int(column.max()).bit_length() for column in fields.T]
-    if max(widths) > MAX_DIRECTORY_BITS:
-        raise ValueError(f"a row directory field needs {max(widths)} bits")
-    stream = bits.pack(fields, np.broadcast_to(widths, fields.shape).ravel())
-    return Directory((widths[0], widths[1], widths[2]), stream)
 
 
 def _row_spans(directory: Directory, rows: int) -> RowSpans:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from zeroskip.converters.codecs import bits
-from zeroskip.converters.codecs.base import BoolArray, Positions, RowSpans
+from zeroskip.converters.codecs.base import (
+    BoolArray,
+    Mask,
+    Positions,
+    RowSpans,
+    SimplePlan,
+    stream_record_bytes,
+)
 
 
 class Bitmask:
     code = 1
     name = "bitmask"
 
-    def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
-        return Positions(np.packbits(mask.ravel()).tobytes())
+    def plan(self, mask: Mask) -> SimplePlan:
+        size = bits.byte_count(mask.shape[0] * mask.shape[1])
+        return SimplePlan(
+            size,
+            lambda: Positions(np.packbits(mask.bits.ravel()).tobytes()),
+            record_bytes=stream_record_bytes(size),
+        )
 
     def decode(
         self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None

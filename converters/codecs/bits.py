@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+MAX_WIDTH: Final = 25  # a value and up to 7 bits before it fit 32 bits
+_CHUNK: Final = 1 << 19  # values that are packed at a time
+
 
 def pack(values: Array, widths: Array | int) -> bytes:
-    """Concatenate unsigned `values` of `widths` bits each (one width, or one per value)."""
-    values = np.asarray(values, np.uint32).ravel()
-    if values.size == 0:
-        return b""
-    lengths = np.broadcast_to(np.asarray(widths, np.int64), values.shape)
-    longest = int(lengths.max())
-    if longest == 0:
-        return b""
-    shifts = np.arange(longest - 1, -1, -1, dtype=np.uint32)
-    bits = ((values[:, None] >> shifts) & 1).astype(np.uint8)
-    if int(lengths.min()) != longest:
-        bits = bits[np.arange(longest) >= (longest - lengths)[:, None]]
-    return np.packbits(bits.ravel()).tobytes()
+    """Concatenate unsigned `values` of `widths` bits each (one width, or one per value).
+
+    Widths are 0 to 25. Each value is shifted to its place in a 32-bit window and its bytes are
+    added to the stream's: bits do not overlap, so sums are unions.
+    """
+    values = np.asarray(values).ravel()
+    lengths = np.broadcast_to(np.asarray(widths, np.uint8), values.shape)
+    parts = []
+    carry = used = 0  # the last byte so far and how many of its bits are taken
+    for at in range(0, values.size, _CHUNK):
+        length = lengths[at : at + _CHUNK].astype(np.int64)
+        ends = used + np.cumsum(length)
+        starts = ends - length
+        total = int(ends[-1])
+        shift = (32 - (starts & 7) - length).astype(np.uint64)
+        window = values[at : at + _CHUNK].astype(np.uint64) << shift
+        first = starts >> 3
+        sums = np.zeros((total >> 3) + 5)
+        for byte in range(4):
+            weights = (window >> np.uint64(24 - 8 * byte)) & np.uint64(255)
+            if weights.any():
+                counted = np.bincount(first + byte, weights=weights, minlength=sums.size)
+                sums += counted[: sums.size]
+        stream = sums.astype(np.uint8)
+        stream[0] |= carry
+        used = total & 7
+        carry = int(stream[total >> 3])
+        parts.append(stream[: total >> 3].tobytes())
+    return b"".join(parts) + (bytes([carry]) if used else b"")
 
 
 def unpack(stream: bytes, count: int, width: int) -> Array:

@@ -6,17 +6,35 @@ from typing import Final
 
 import numpy as np
 
-from zeroskip.converters.codecs.base import BoolArray, IntArray, Positions, RowSpans
+from zeroskip.converters.codecs import bits
+from zeroskip.converters.codecs.base import (
+    BoolArray,
+    IntArray,
+    Mask,
+    Positions,
+    RowSpans,
+    SimplePlan,
+    stream_record_bytes,
+)
 
 BLOCK_BITS: Final = (2, 3, 4, 5, 6)  # log2 of the blocks that are tried
+_CHUNK: Final = 1 << 24  # elements that are coded at a time
 
 
 class Block:
     code = 3
     name = "block"
 
-    def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
-        return min((_encode(mask, b, by_columns) for b in BLOCK_BITS), key=lambda p: len(p.stream))
+    def plan(self, mask: Mask) -> SimplePlan:
+        units = [_row_units(mask, block_bits) for block_bits in BLOCK_BITS]
+        best = min(range(len(units)), key=lambda i: int(units[i].sum()))
+        size = bits.byte_count(int(units[best].sum()))
+        return SimplePlan(
+            size,
+            lambda: Positions(_encode(mask.bits, BLOCK_BITS[best]), block_bits=BLOCK_BITS[best]),
+            record_bytes=stream_record_bytes(size) + 1,
+            row_units=units[best] if mask.by_columns else None,
+        )
 
     def decode(
         self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None
@@ -39,7 +57,27 @@ class Block:
         return mask
 
 
-def _encode(mask: BoolArray, block_bits: int, by_columns: bool) -> Positions:
+def _row_units(mask: Mask, block_bits: int) -> IntArray:
+    """Bits of each row: one per block, and those of the blocks that hold elements."""
+    rows, cols = mask.shape
+    blocks = -(-cols >> block_bits)
+    column = (mask.flat - mask.rows * cols) >> block_bits
+    block = mask.rows * blocks + column
+    first = np.concatenate(([True], block[1:] != block[:-1])) if block.size else block == 0
+    live = block[first]
+    size = np.where(live % blocks == blocks - 1, cols - ((blocks - 1) << block_bits), 1 << block_bits)
+    bits_of_live = np.bincount(live // blocks, weights=size, minlength=rows)
+    return blocks + bits_of_live.astype(np.int64)
+
+
+def _encode(mask: BoolArray, block_bits: int) -> bytes:
+    step = max(1, _CHUNK // mask.shape[1])
+    parts = [_stream(mask[at : at + step], block_bits) for at in range(0, mask.shape[0], step)]
+    return np.packbits(np.concatenate(parts)).tobytes()
+
+
+def _stream(mask: BoolArray, block_bits: int) -> BoolArray:
+    """The bits of some rows."""
     rows, cols = mask.shape
     block = 1 << block_bits
     blocks = -(-cols // block)
@@ -51,6 +89,5 @@ def _encode(mask: BoolArray, block_bits: int, by_columns: bool) -> Positions:
     there[:, :, 0] = True
     there[:, :, 1:] = live[:, :, None]
     there[:, -1, 1 + cols - (blocks - 1) * block :] = False
-    stream = np.concatenate([live[:, :, None], cells], axis=2)[there]
-    units: IntArray | None = there.sum(axis=(1, 2)) if by_columns else None
-    return Positions(np.packbits(stream).tobytes(), units, block_bits=block_bits)
+    stream: BoolArray = np.concatenate([live[:, :, None], cells], axis=2)[there]
+    return stream

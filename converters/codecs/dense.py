@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeroskip.converters.codecs.base import BoolArray, Positions, RowSpans
+from zeroskip.converters.codecs.base import BoolArray, Mask, Positions, RowSpans, SimplePlan
 
 
 class Dense:
     code = 0
     name = "dense"
 
-    def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
-        return Positions(b"")
+    def plan(self, mask: Mask) -> SimplePlan:
+        return SimplePlan(0, lambda: Positions(b""))
 
     def decode(
         self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None

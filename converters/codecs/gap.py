@@ -10,8 +10,19 @@ from typing import Final
 import numpy as np
 
 from zeroskip.converters.codecs import bits
-from zeroskip.converters.codecs.base import BoolArray, IntArray, Positions, RowSpans
-from zeroskip.converters.codecs.huffman import RankReader, canonical_codes, code_lengths
+from zeroskip.converters.codecs.base import (
+    OFFSET_BYTES,
+    BoolArray,
+    Histogram,
+    IntArray,
+    Mask,
+    Positions,
+    RowSpans,
+    SimplePlan,
+    stream_record_bytes,
+    var_bytes,
+)
+from zeroskip.converters.codecs.huffman import Code, RankReader
 
 ESCAPES: Final = (7, 15, 31, 63, 127, 255)
 
@@ -20,11 +31,12 @@ class Gap:
     code = 4
     name = "gap"
 
-    def encode(self, mask: BoolArray, by_columns: bool) -> Positions | None:
-        gaps, row = gaps_of(mask, by_columns)
-        options = [_encode(gaps, row, mask.shape[0], escape, by_columns) for escape in ESCAPES]
+    def plan(self, mask: Mask) -> SimplePlan | None:
+        options = [_plan(mask, escape) for escape in ESCAPES]
         present = [option for option in options if option is not None]
-        return min(present, key=Positions.size_with_tables, default=None)
+        return min(
+            present, key=lambda p: p.stream_bytes + p.table_bytes + p.record_bytes, default=None
+        )
 
     def decode(
         self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None
@@ -49,51 +61,54 @@ class Gap:
         return mask
 
 
-def gaps_of(mask: BoolArray, by_columns: bool) -> tuple[IntArray, IntArray]:
-    """(zeros before each element, row of each element); by columns each row starts afresh."""
-    cols = mask.shape[1]
-    flat = np.flatnonzero(mask)
-    row = flat // cols
-    if flat.size == 0:
-        return flat, row
-    previous = np.concatenate(([-1], flat[:-1]))
-    if by_columns:
-        first = np.concatenate(([True], row[1:] != row[:-1]))
-        previous = np.where(first, row * cols - 1, previous)
-    return flat - previous - 1, row
-
-
-def with_escapes(gaps: IntArray, escape: int) -> tuple[IntArray, IntArray]:
-    """(units, units per element): each gap as escapes and a rest below `escape`."""
+def with_escapes(gaps: IntArray, escape: int) -> IntArray:
+    """Units: each gap as escapes and a rest below `escape`."""
     lengths = gaps // escape + 1
-    units = np.full(int(lengths.sum()), escape, np.int64)
+    units = np.full(int(lengths.sum()), escape, np.uint8)
     units[np.cumsum(lengths) - 1] = gaps % escape
-    return units, lengths
+    return units
 
 
-def _encode(
-    gaps: IntArray, row: IntArray, rows: int, escape: int, by_columns: bool
-) -> Positions | None:
-    units, lengths = with_escapes(gaps, escape)
-    symbols, indices, frequencies = np.unique(units, return_inverse=True, return_counts=True)
-    if symbols.size < 2:
+def _unit_histogram(gaps: Histogram, escape: int) -> Histogram:
+    """How often each unit occurs, from how often each gap does."""
+    counts = np.bincount(gaps.symbols % escape, weights=gaps.counts, minlength=escape + 1)
+    counts[escape] = (gaps.counts * (gaps.symbols // escape)).sum()
+    present = np.flatnonzero(counts)
+    return Histogram(present, counts[present].astype(np.int64))
+
+
+def _plan(mask: Mask, escape: int) -> SimplePlan | None:
+    units = _unit_histogram(mask.gap_histogram, escape)
+    if units.symbols.size < 2:
         return None
-    code_length = code_lengths(frequencies)
-    rank = np.argsort(code_length, kind="stable")
-    counts = tuple(int(c) for c in np.bincount(code_length)[1:])
-    codes, sorted_lengths = canonical_codes(counts)
-    place = np.empty_like(rank)
-    place[rank] = np.arange(rank.size)
-    ranks = place[indices]
-    unit_bits = sorted_lengths[ranks]
-    row_bits = None
-    if by_columns:
-        unit_row = np.repeat(row, lengths)
-        row_bits = np.bincount(unit_row, weights=unit_bits, minlength=rows).astype(np.int64)
-    return Positions(
-        bits.pack(codes[ranks], unit_bits),
-        row_bits,
-        gaps=symbols[rank].astype(np.uint8),
-        gap_escape=escape,
-        code_counts=counts,
+    code = Code.of(units)
+    size = bits.byte_count(int((code.lengths * units.counts).sum()))
+
+    def make() -> Positions:
+        sequence = with_escapes(mask.gaps, escape)
+        return Positions(
+            bits.pack(
+                code.table(code.codes, escape + 1)[sequence],
+                code.table(code.lengths, escape + 1)[sequence],
+            ),
+            gaps=code.symbols_by_rank.astype(np.uint8),
+            gap_escape=escape,
+            code_counts=code.counts,
+        )
+
+    row_units = None
+    if mask.by_columns:
+        length = code.table(code.lengths, escape + 1)
+        row_units = mask.per_row(
+            length[mask.gaps % escape] + mask.gaps // escape * int(length[escape])
+        )
+    return SimplePlan(
+        size,
+        make,
+        table_bytes=units.symbols.size,
+        record_bytes=stream_record_bytes(size)
+        + var_bytes(units.symbols.size, *code.counts)
+        + OFFSET_BYTES
+        + 2,
+        row_units=row_units,
     )

@@ -9,8 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from zeroskip.converters.codecs import bits
-from zeroskip.converters.codecs.base import BoolArray, Positions, RowSpans
-from zeroskip.converters.codecs.gap import gaps_of, with_escapes
+from zeroskip.converters.codecs.base import (
+    BoolArray,
+    Mask,
+    Positions,
+    RowSpans,
+    SimplePlan,
+    stream_record_bytes,
+)
+from zeroskip.converters.codecs.gap import with_escapes
 
 ESCAPE = 15
 
@@ -19,13 +26,16 @@ class Gap4:
     code = 2
     name = "gap4"
 
-    def encode(self, mask: BoolArray, by_columns: bool) -> Positions:
-        gaps, row = gaps_of(mask, by_columns)
-        units, lengths = with_escapes(gaps, ESCAPE)
-        row_units = None
-        if by_columns:
-            row_units = np.bincount(row, weights=lengths, minlength=mask.shape[0]).astype(np.int64)
-        return Positions(bits.pack(units, 4), row_units)
+    def plan(self, mask: Mask) -> SimplePlan:
+        gaps = mask.gap_histogram
+        units = int((gaps.counts * (gaps.symbols // ESCAPE + 1)).sum())
+        size = bits.byte_count(4 * units)
+        return SimplePlan(
+            size,
+            lambda: Positions(bits.pack(with_escapes(mask.gaps, ESCAPE), 4)),
+            record_bytes=stream_record_bytes(size),
+            row_units=mask.per_row(mask.gaps // ESCAPE + 1) if mask.by_columns else None,
+        )
 
     def decode(
         self, coded: Positions, shape: tuple[int, int], count: int, rows: RowSpans | None

@@ -1,18 +1,30 @@
 """Values: codebook indices in length-limited canonical Huffman codes.
 
 Optimal lengths under the limit come from the package-merge algorithm (Larmore and Hirschberg,
-J. ACM 37, 1990). The codebook is sorted by code length, so that a code's rank among all codes
+J. ACM 37, 1990), which is only run where Huffman's own algorithm exceeds it. The codebook is sorted by code length, so that a code's rank among all codes
 is its index and the decoder needs no symbol table: only how many codes each length has.
 """
 
 from __future__ import annotations
 
+import heapq
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from zeroskip.converters.codecs import bits
-from zeroskip.converters.codecs.base import Array, IntArray, Values
+from zeroskip.converters.codecs.base import (
+    OFFSET_BYTES,
+    Array,
+    Elements,
+    Histogram,
+    IntArray,
+    SimpleValuePlan,
+    Values,
+    stream_record_bytes,
+    var_bytes,
+)
 from zeroskip.converters.codecs.packed import MAX_CODEBOOK
 
 MAX_CODE_LENGTH: Final = 15
@@ -26,6 +38,28 @@ def code_lengths(frequencies: IntArray, limit: int = MAX_CODE_LENGTH) -> IntArra
     count = frequencies.size
     if not 2 <= count <= 1 << limit:
         raise ValueError(f"{count} symbols do not fit codes of at most {limit} bits")
+    lengths = _unlimited_lengths(frequencies)
+    return lengths if int(lengths.max()) <= limit else _package_merge(frequencies, limit)
+
+
+def _unlimited_lengths(frequencies: IntArray) -> IntArray:
+    """Huffman's algorithm; ties go to the older node, which keeps codes short."""
+    count = frequencies.size
+    heap = [(int(f), node) for node, f in enumerate(frequencies)]
+    heapq.heapify(heap)
+    parent = np.zeros(2 * count - 1, np.int64)
+    for node in range(count, 2 * count - 1):
+        a, b = heapq.heappop(heap), heapq.heappop(heap)
+        parent[[a[1], b[1]]] = node
+        heapq.heappush(heap, (a[0] + b[0], node))
+    depth = np.zeros(2 * count - 1, np.int64)
+    for node in range(2 * count - 3, -1, -1):
+        depth[node] = depth[parent[node]] + 1
+    return depth[:count]
+
+
+def _package_merge(frequencies: IntArray, limit: int) -> IntArray:
+    count = frequencies.size
     order = np.argsort(frequencies, kind="stable")
     leaves = [(int(frequencies[s]), (int(s),)) for s in order]
     packages: list[tuple[int, tuple[int, ...]]] = []
@@ -38,6 +72,36 @@ def code_lengths(frequencies: IntArray, limit: int = MAX_CODE_LENGTH) -> IntArra
     for _, symbols in sorted(leaves + packages, key=lambda item: item[0])[: 2 * count - 2]:
         np.add.at(lengths, list(symbols), 1)
     return lengths
+
+
+@dataclass(frozen=True)
+class Code:
+    """A canonical code: of each symbol, ascending, its code and length."""
+
+    symbols: Array
+    lengths: IntArray
+    codes: IntArray
+    counts: tuple[int, ...]  # codes of length 1, 2 ...
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Code:
+        """The optimal code. Needs 2 to 2^15 symbols."""
+        lengths = code_lengths(histogram.counts)
+        counts = tuple(int(c) for c in np.bincount(lengths)[1:])
+        codes = np.empty_like(lengths)
+        codes[np.argsort(lengths, kind="stable")] = canonical_codes(counts)[0]
+        return cls(histogram.symbols, lengths, codes, counts)
+
+    @property
+    def symbols_by_rank(self) -> Array:
+        """By length, then by value: the index of a symbol is the rank of its code."""
+        return self.symbols[np.argsort(self.lengths, kind="stable")]
+
+    def table(self, of_symbols: IntArray, size: int) -> Array:
+        """A table of `size` entries by symbol, which are small integers here."""
+        result = np.zeros(size, np.uint16)
+        result[self.symbols] = of_symbols
+        return result
 
 
 def canonical_codes(counts: tuple[int, ...]) -> tuple[IntArray, IntArray]:
@@ -85,20 +149,29 @@ class Huffman:
     code = 2
     name = "huffman"
 
-    def encode(self, values: Array) -> Values | None:
-        symbols, indices, frequencies = np.unique(values, return_inverse=True, return_counts=True)
-        if not 2 <= symbols.size <= MAX_CODEBOOK:
+    def plan(self, elements: Elements, table: Histogram | None = None) -> SimpleValuePlan | None:
+        table = table or elements.histogram
+        if not 2 <= table.symbols.size <= MAX_CODEBOOK:
             return None
-        lengths = code_lengths(frequencies)
-        rank = np.argsort(lengths, kind="stable")  # codebook order: by length, then by value
-        counts = tuple(int(c) for c in np.bincount(lengths)[1:])
-        codes, sorted_lengths = canonical_codes(counts)
-        place = np.empty_like(rank)
-        place[rank] = np.arange(rank.size)
-        ranks = place[indices]
-        value_bits = sorted_lengths[ranks]
-        stream = bits.pack(codes[ranks], value_bits)
-        return Values(stream, value_bits, symbols[rank], code_counts=counts)
+        code = Code.of(table)
+        counts = elements.histogram.within(table)
+        size = bits.byte_count(int((code.lengths * counts).sum()))
+
+        def make() -> Values:
+            codes = elements.mapped(code.symbols, code.codes.astype(np.uint16))
+            lengths = elements.mapped(code.symbols, code.lengths.astype(np.uint8))
+            return Values(bits.pack(codes, lengths), code.symbols_by_rank, code_counts=code.counts)
+
+        return SimpleValuePlan(
+            size,
+            make,
+            table_bytes=table.symbols.nbytes,
+            record_bytes=stream_record_bytes(size)
+            + var_bytes(table.symbols.size, *code.counts)
+            + OFFSET_BYTES
+            + 1,
+            bits_by_row=lambda rows: elements.row_sums(rows, code.symbols, code.lengths),
+        )
 
     def decode(self, coded: Values, count: int, dtype: np.dtype[Any]) -> Array:
         assert coded.codebook is not None

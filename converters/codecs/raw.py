@@ -6,17 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from zeroskip.converters.codecs.base import Array, Values
+from zeroskip.converters.codecs.base import (
+    Array,
+    Elements,
+    Histogram,
+    SimpleValuePlan,
+    Values,
+    stream_record_bytes,
+)
 
 
 class Raw:
     code = 0
     name = "raw"
 
-    def encode(self, values: Array) -> Values:
-        width = values.dtype.itemsize * 8
-        stored = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        return Values(stored.tobytes(), np.full(values.size, width, np.int64))
+    def plan(self, elements: Elements, table: Histogram | None = None) -> SimpleValuePlan:
+        size = elements.count * elements.dtype.itemsize
+        little = elements.dtype.newbyteorder("<")
+        return SimpleValuePlan(
+            size,
+            lambda: Values(elements.vector().astype(little, copy=False).tobytes()),
+            record_bytes=stream_record_bytes(size),
+        )
 
     def decode(self, coded: Values, count: int, dtype: np.dtype[Any]) -> Array:
         if len(coded.stream) != count * dtype.itemsize:
