@@ -34,27 +34,61 @@ static void read_huffman(struct zs_reader *r, uint32_t count, struct zs_huffman 
     }
 }
 
-/* Frequencies of `count` symbols, left where they are. */
-static const uint8_t *read_frequencies(struct zs_reader *r, uint32_t count)
+/* The length of an ANS segment; 0 stands for no end, which is no less than there can be. */
+static uint32_t read_segment(struct zs_reader *r)
 {
-    const uint8_t *frequencies = r->next;
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *before = r->next;
-        const uint32_t frequency = zs_reader_var(r);
-        sum += frequency;
-        if (frequency > ZS_ANS_SUM || sum > ZS_ANS_SUM || r->next - before > 2) {
-            zs_reader_fail(r);
-        }
-    }
-    if (sum != ZS_ANS_SUM) {
+    const uint32_t segment = zs_reader_var(r);
+    return segment == 0 ? UINT32_MAX : segment;
+}
+
+/* A number from 1 to `most` in at most 2 bytes. */
+static uint32_t read_short(struct zs_reader *r, uint32_t most)
+{
+    const size_t left = r->left;
+    const uint32_t value = zs_reader_var(r);
+    if (value < 1 || value > most || left - r->left > 2) {
         zs_reader_fail(r);
     }
-    return frequencies;
+    return value;
+}
+
+/* Frequency classes and codebook, left where they are in data. */
+static void read_ans_table(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
+{
+    const uint32_t offset = zs_reader_var(r);
+    w->ans.segment = read_segment(r);
+    const uint8_t *table = zs_data(ctx, r, offset, 0);
+    if (table == NULL) {
+        return;
+    }
+    struct zs_reader t = { .next = table, .left = ctx->model->data_size - offset };
+    w->ans.count = zs_reader_u8(&t) + 1u;
+    w->ans.delta_bits = zs_reader_u8(&t);
+    w->ans.classes = t.next;
+    uint32_t values = 0;
+    uint32_t slots = 0;
+    for (unsigned i = 0; i < w->ans.count; i++) {
+        const uint32_t n = read_short(&t, 256);
+        values += n;
+        slots += n * read_short(&t, ZS_ANS_SUM);
+    }
+    w->codebook = t.next;
+    const uint32_t size =
+        w->ans.delta_bits != 0
+            ? byte_count(8 * w->ans.count + (values - w->ans.count) * w->ans.delta_bits)
+            : values * (w->is_float ? 4u : 1u);
+    if (!zs_reader_ok(&t) || size > t.left || values > 256 || slots != ZS_ANS_SUM
+        || w->ans.delta_bits > (w->is_float ? 0u : 7u)) {
+        zs_reader_fail(r);
+    }
 }
 
 static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
 {
+    if (w->value_codec == ZS_VALUE_ANS) {
+        read_ans_table(ctx, r, w);
+        return;
+    }
     w->codebook_count = zs_reader_var(r);
     const uint32_t offset = zs_reader_var(r);
     if (w->codebook_count < 1 || w->codebook_count > 256) {
@@ -64,14 +98,31 @@ static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct 
     w->codebook = zs_data(ctx, r, offset, w->codebook_count * (w->is_float ? 4u : 1u));
     if (w->value_codec == ZS_VALUE_HUFFMAN) {
         read_huffman(r, w->codebook_count, &w->huffman);
-    } else if (w->value_codec == ZS_VALUE_ANS) {
-        w->frequencies = read_frequencies(r, w->codebook_count);
     } else {
         w->index_bits = zs_reader_u8(r);
         if (w->index_bits < 1 || w->index_bits > 8 || w->codebook_count > 1u << w->index_bits) {
             zs_reader_fail(r);
         }
     }
+}
+
+static void read_ans_mask(struct zs_reader *r, struct zs_weights *w)
+{
+    const unsigned classes = zs_reader_u8(r);
+    struct zs_ans_mask *mask = &w->ans_mask;
+    mask->row_classes = (classes & 15u) + 1;
+    mask->col_classes = (classes >> 4) + 1;
+    mask->map_bits = mask->col_classes > 2 ? 2 : mask->col_classes - 1;
+    mask->segment = read_segment(r);
+    const uint32_t table = 2 * (mask->row_classes - 1 + mask->row_classes * mask->col_classes);
+    const uint32_t size = table + byte_count(mask->map_bits * w->cols);
+    if (!zs_reader_ok(r) || mask->row_classes > 4 || mask->col_classes > 4
+        || size > w->positions_size) {
+        zs_reader_fail(r);
+        return;
+    }
+    mask->map = w->positions + table;
+    mask->start_bit = 8 * size;
 }
 
 /* What a position codec needs beside its stream. */
@@ -93,15 +144,7 @@ static void read_position_table(const struct zs_ctx *ctx, struct zs_reader *r, s
         w->gaps = zs_data(ctx, r, offset, count);
         read_huffman(r, count, &w->gap_code);
     } else if (w->position_codec == ZS_POSITION_ANS) {
-        w->ans_mask.row = zs_reader_var(r);
-        w->ans_mask.element = zs_reader_var(r);
-        if (w->ans_mask.row < 1 || w->ans_mask.row > 65535 || w->ans_mask.element < 1
-            || w->ans_mask.element > 65535) {
-            zs_reader_fail(r);
-        }
-        if (zs_reader_u8(r) != 0) {
-            w->ans_mask.live = zs_data(ctx, r, zs_reader_var(r), byte_count(w->cols));
-        }
+        read_ans_mask(r, w);
     }
 }
 
@@ -162,14 +205,9 @@ void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_floa
 void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights)
 {
     *d = (struct zs_decoder){ .weights = weights, .left = weights->count };
-    if (weights->position_codec == ZS_POSITION_ANS) {
-        d->position_state = zs_load_u32(weights->positions);
-        d->position_bit = 32;
-    }
-    if (weights->value_codec == ZS_VALUE_ANS) {
-        d->value_state = zs_load_u32(weights->values);
-        d->value_bit = 32;
-    }
+    d->position_bit = weights->ans_mask.start_bit;
+    d->position_state = ZS_ANS_START; /* as after a segment; the first is loaded when it is due */
+    d->value_state = ZS_ANS_START;
 }
 
 void zs_decoder_row(struct zs_decoder *d)
@@ -312,8 +350,7 @@ static bool check_sizes(const struct zs_weights *w)
     if (w->positions_size > UINT32_MAX / 16 || w->values_size > UINT32_MAX / 16) {
         return false;
     }
-    if ((ans_positions && w->positions_size < 4) || (ans_values && w->values_size < 4)
-        || ((ans_positions || ans_values) && w->by_columns)) {
+    if ((ans_positions || ans_values) && w->by_columns) {
         return false;
     }
     if (w->value_codec == ZS_VALUE_RAW && w->values_size != w->count * (w->is_float ? 4u : 1u)) {
@@ -329,7 +366,7 @@ static bool value_is_there(const struct zs_decoder *d)
     const struct zs_weights *w = d->weights;
     const uint32_t end = w->values_size * 8;
     if (w->value_codec == ZS_VALUE_ANS) {
-        return true; /* every state holds a symbol; the last state is compared in the end */
+        return d->value_left != 0 || d->value_state == ZS_ANS_START; /* each state is a symbol */
     }
     if (w->value_codec != ZS_VALUE_PACKED) {
         return d->value_bit < end;
@@ -372,8 +409,7 @@ static uint32_t check_row(struct zs_decoder *d)
 static bool check_ends(const struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
-    if ((w->position_codec == ZS_POSITION_ANS && d->position_state != ZS_ANS_START)
-        || (w->value_codec == ZS_VALUE_ANS && d->value_state != ZS_ANS_START)) {
+    if (d->position_state != ZS_ANS_START || d->value_state != ZS_ANS_START) {
         return false;
     }
     return byte_count(d->value_bit) == w->values_size
@@ -389,10 +425,18 @@ enum zs_status zs_weights_check(const struct zs_weights *w)
     if (!check_sizes(w)) {
         return ZS_ERR_FORMAT;
     }
+#if ZS_CODEC_ANS
+    if (w->position_codec == ZS_POSITION_ANS && !zs_ans_mask_check(w)) {
+        return ZS_ERR_FORMAT;
+    }
+#endif
     uint32_t total = 0;
     struct zs_decoder d;
     zs_decoder_start(&d, w);
     for (uint32_t row = 0; row < w->rows; row++) {
+        if (d.position_left == 0 && d.position_state != ZS_ANS_START) {
+            return ZS_ERR_FORMAT; /* an ANS segment ends in another state */
+        }
         zs_decoder_row(&d);
         const uint32_t stored = check_row(&d);
         if (stored == UINT32_MAX) {

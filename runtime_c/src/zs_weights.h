@@ -44,10 +44,23 @@ struct zs_huffman {
     int32_t rank[ZS_MAX_CODE_LENGTH + 1];   /* rank of a code among all - the code */
 };
 
-/* Positions coded by asymmetric numeral systems: probabilities of 0, in 1/65536. */
+/* Positions by asymmetric numeral systems. In the stream stand u16s, where the slots of row
+ * classes 1, 2 ... start and the probability of 0 of each row class and column class in 1/65536
+ * (0: nothing is stored), then the map of column classes, then the segments. */
 struct zs_ans_mask {
-    uint32_t row, element;
-    const uint8_t *live; /* a bit per column, 0 if it has no element; NULL: all may have */
+    unsigned row_classes, col_classes; /* 1 to 4 */
+    unsigned map_bits;                 /* of a column's class */
+    const uint8_t *map;
+    uint32_t start_bit; /* of the segments */
+    uint32_t segment;   /* rows in one */
+};
+
+/* Values by asymmetric numeral systems: classes of values of one frequency. */
+struct zs_ans_table {
+    const uint8_t *classes; /* two vars of at most 2 bytes each: values, frequency of each */
+    unsigned count;
+    unsigned delta_bits; /* of a difference in the codebook; 0: values as they are */
+    uint32_t segment;    /* values in one */
 };
 
 struct zs_weights {
@@ -66,7 +79,7 @@ struct zs_weights {
     uint32_t codebook_count;
     unsigned index_bits;         /* packed */
     struct zs_huffman huffman;   /* huffman */
-    const uint8_t *frequencies;  /* ans: one var per codebook entry, their sum is 4096 */
+    struct zs_ans_table ans;     /* ans */
     unsigned block_bits;         /* block: log2 of a block's columns */
     struct zs_huffman gap_code;  /* gap */
     const uint8_t *gaps;         /* gap: run of zeros by rank of its code */
@@ -82,6 +95,8 @@ struct zs_decoder {
     uint32_t position_end, value_end; /* by columns: where the next row starts */
     uint32_t directory_bit;
     uint32_t position_state, value_state; /* ans */
+    uint32_t position_left, value_left;   /* ans: rows, values left in the segment */
+    const uint8_t *row_zeros;             /* ans: probabilities of the row's class */
     uint32_t row;                         /* current row + 1 */
     uint32_t col;  /* next column; gaps: may be relative to a later row, modulo 2^32 */
     uint32_t left; /* stored elements left: in all, by columns in this row */
@@ -120,6 +135,9 @@ void zs_raw_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_packed_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_huffman_take(struct zs_decoder *d, void *weights, unsigned n);
 void zs_ans_take(struct zs_decoder *d, void *weights, unsigned n);
+
+/* Whether thresholds ascend and no column's class is out of range. */
+bool zs_ans_mask_check(const struct zs_weights *w);
 
 /* Element `index` of a table of values, as weights[i] of zs_decoder_take(). */
 static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *table, uint32_t index,
@@ -172,6 +190,14 @@ static inline uint32_t zs_ans_advance(uint32_t state, unsigned bits, uint32_t st
         *bit += 16;
     }
     return state;
+}
+
+/* The state that a segment starts with. */
+static inline uint32_t zs_ans_load(const uint8_t *stream, uint32_t size, uint32_t *bit)
+{
+    const uint32_t at = *bit >> 3;
+    *bit += 32;
+    return at + 4 <= size ? zs_load_u32(stream + at) : 0u;
 }
 
 /* The next `n` bits, 0 to 24. */
