@@ -87,6 +87,10 @@ bench: setup ## Estimate the MLPerf Tiny models of ZEROSKIP_DATA; writes benchma
 	$(BIN)/python benchmarks/mlperf_tiny.py --write
 	$(BIN)/python tools/readme_figures.py
 
+.PHONY: bench-codecs
+bench-codecs: setup ## Bytes and seconds of the weight codecs; writes benchmarks/codecs.md.
+	$(TEST_ENV) $(BIN)/python benchmarks/codecs.py --write
+
 .PHONY: clean
 clean: ## Remove what was built; .venv stays (delete it by hand for a fresh start).
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -191,7 +191,7 @@ def with_entropy(layer: Layer, rng: np.random.Generator) -> Array:
         level = np.minimum(((np.abs(values) - first) / step).astype(np.int16), most - 1) + 1
         return np.where(values < 0, -level, np.minimum(level, 127)).astype(np.int8)
 
-    low, high = 1e-4, 10.0
+    low, high = (float(np.abs(live).max()) - first) / most, 10.0  # from where no level is cut off
     for _ in range(40):
         step = float(np.sqrt(low * high))
         counts = np.unique(quantised(sample, step), return_counts=True)[1]
@@ -253,19 +253,26 @@ def report(only: str | None) -> str:
         "Layers have the shapes and densities of Deep Compression (Han, Mao and Dally, ICLR 2016),",
         "tables 2 and 5. Weights are normal, pruned by magnitude: masks are random, without the",
         "uneven rows and columns of trained ones. Bound: mask and indices as independent symbols.",
-        "Bytes are positions, indices, codebooks and tables; stream leaves out the latter two. Best",
-        "is of all codecs, Huffman of all but ANS. Seconds: choosing and encoding, Huffman + best.",
+        "Bytes are positions, indices, codebooks and tables; stream leaves out the latter two.",
+        "Best is of all codecs, Huffman of all but ANS; seconds are of choosing and encoding,",
+        "first for Huffman, then for the best.",
         "",
     ]
     if only in (None, "lenet"):
         lines += ["## LeNet-300-100, 6-bit sharing", ""]
-        lines += ["64 centroids, k-means from linear initialisation over the whole range, int8.", ""]
+        lines += [
+            "64 centroids, k-means from linear initialisation over the whole range, int8.",
+            "",
+        ]
         lines += [*table(list(run(LENET, lambda a, rng: shared(a, rng, False)))), ""]
         lines += ["The same with 32 centroids for each tail: none dies between them.", ""]
         lines += [*table(list(run(LENET, lambda a, rng: shared(a, rng, True)))), ""]
     if only in (None, "vgg"):
         lines += ["## VGG-16", ""]
-        lines += ["Linear centroids at the distance that gives the indices the published entropy.", ""]
+        lines += [
+            "Linear centroids at the distance that gives the indices the published entropy.",
+            "",
+        ]
         results = list(run(VGG, with_entropy))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
         seconds = sum(sum(r.seconds.values()) for r in results)

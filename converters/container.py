@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroskip.converters import lowering, planner
-from zeroskip.converters.codecs import POSITIONS, VALUES, EncodedMatrix
+from zeroskip.converters.codecs import POSITIONS, VALUES, EncodedMatrix, tables
 from zeroskip.converters.codecs.base import Positions
 from zeroskip.converters.description import Description, describe
 from zeroskip.converters.format import (
@@ -80,15 +80,16 @@ def build(
 ) -> bytes:
     """The container of a graph.
 
-    `names` keeps the op names for reports. `choose` picks the codec of each weight matrix.
+    `names` keeps the op names for reports. `choose` picks the codec of each weight matrix;
+    matrices may then come to share tables.
     Raises UnsupportedError for what the format cannot hold, FitError for an arena beyond its
     limit.
     """
-    weights = {
-        op.output: choose(graph, op, prefer).encoded
-        for op in graph.ops
-        if isinstance(op.attributes, Conv2D | FullyConnected)
-    }
+    weighted = [op for op in graph.ops if isinstance(op.attributes, Conv2D | FullyConnected)]
+    weights = tables.share(
+        {op.output: _matrix(graph, op) for op in weighted},
+        {op.output: choose(graph, op, prefer).encoded for op in weighted},
+    )
     scratch = {name: scratch_bytes(graph, name, encoded) for name, encoded in weights.items()}
     plan = memory.plan(graph, scratch)
     if plan.arena_bytes > MAX_ARENA:
@@ -113,6 +114,13 @@ def scratch_bytes(graph: Graph, output: str, encoded: EncodedMatrix) -> int:
     taps = encoded.max_row
     parts = (2 * taps, (4 if wide else 2) * taps, (12 if wide else 8) * taps, (rows + 7) // 8)
     return sum((part + 3) // 4 * 4 for part in parts)
+
+
+def _matrix(graph: Graph, op: Op) -> Array:
+    """The weights (rows, cols) of a Conv2D or FullyConnected."""
+    weight = graph.tensors[op.inputs[1]]
+    assert weight.data is not None
+    return weight.data.reshape(weight.shape[0], -1)
 
 
 @dataclass(frozen=True)

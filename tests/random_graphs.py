@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 
 from zeroskip.converters import codecs, planner
+from zeroskip.converters.codecs import rans
 from zeroskip.converters.container import Chooser
 from zeroskip.converters.ir import (
     NO_CLAMP,
@@ -338,3 +340,29 @@ def layer_graph(step: str, seed: int, dtype: str) -> Graph:
     while not maker.ops:
         getattr(maker, step)()
     return maker.graph()
+
+
+def uneven_graph(seed: int, dtype: str) -> Graph:
+    """One fully connected layer whose rows and columns are full, sparse or empty."""
+    maker = GraphMaker(seed, dtype, (2, 60))
+    density = np.outer(
+        maker.rng.choice([0.0, 0.1, 0.5, 1.0], 40), maker.rng.choice([0.0, 0.1, 0.5, 1.0], 60)
+    )
+    matrix = maker.constant((40, 60), distinct=int(maker.rng.choice([3, 15, 31, 255])))
+    matrix[maker.rng.random(matrix.shape) >= density] = 0
+    matrix[0, 0] = 1
+    scale = Quantization((0.0078125,), 0) if dtype == "int8" else None
+    weight = maker.add(Tensor("w", matrix.shape, dtype, scale, matrix))
+    maker.op(FullyConnected(), (maker.last, weight), (2, 40))
+    return maker.graph()
+
+
+@contextmanager
+def short_segments() -> Iterator[None]:
+    """ANS streams made inside are cut into many segments, as those of large matrices are."""
+    before = rans.BYTES_PER_SEGMENT, rans.MIN_SEGMENTS
+    rans.BYTES_PER_SEGMENT, rans.MIN_SEGMENTS = 24, 2  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        rans.BYTES_PER_SEGMENT, rans.MIN_SEGMENTS = before  # type: ignore[misc]

@@ -22,6 +22,8 @@ from random_graphs import (  # noqa: E402
     layer_graph,
     random_graph,
     random_inputs,
+    short_segments,
+    uneven_graph,
 )
 
 from zeroskip.converters import codecs, container, reference  # noqa: E402
@@ -39,6 +41,7 @@ def main() -> int:
     for positions in codecs.POSITIONS:
         for values in codecs.VALUES:
             make_codec(positions, values)
+    make_segments()
     make_ops()
     return 0
 
@@ -66,6 +69,15 @@ def make_codec(positions: str, values: str) -> None:
             if container.describe(blob).ops[0].codec == wanted:
                 save(wanted.replace(", by columns", "-columns"), graph, blob, seed)
                 break
+
+
+def make_segments() -> None:
+    """ANS streams with classes of rows and columns, cut into segments."""
+    for seed, dtype in ((11, "int8"), (13, "float32")):
+        graph = uneven_graph(seed, dtype)
+        with short_segments():
+            blob = container.build(graph, choose=forced("ans", "ans"))
+        save(f"ans-segments-{dtype}", graph, blob, seed)
 
 
 def make_ops() -> None:

@@ -20,7 +20,6 @@ from zeroskip.converters.codecs.ans_values import AnsValues
 from zeroskip.converters.codecs.base import (
     OFFSET_BYTES,
     Array,
-    BoolArray,
     Elements,
     Histogram,
     IntArray,

@@ -65,7 +65,9 @@ def _row_units(mask: Mask, block_bits: int) -> IntArray:
     block = mask.rows * blocks + column
     first = np.concatenate(([True], block[1:] != block[:-1])) if block.size else block == 0
     live = block[first]
-    size = np.where(live % blocks == blocks - 1, cols - ((blocks - 1) << block_bits), 1 << block_bits)
+    size = np.where(
+        live % blocks == blocks - 1, cols - ((blocks - 1) << block_bits), 1 << block_bits
+    )
     bits_of_live = np.bincount(live // blocks, weights=size, minlength=rows)
     return blocks + bits_of_live.astype(np.int64)
 

@@ -1,8 +1,9 @@
 """Values: codebook indices in length-limited canonical Huffman codes.
 
 Optimal lengths under the limit come from the package-merge algorithm (Larmore and Hirschberg,
-J. ACM 37, 1990), which is only run where Huffman's own algorithm exceeds it. The codebook is sorted by code length, so that a code's rank among all codes
-is its index and the decoder needs no symbol table: only how many codes each length has.
+J. ACM 37, 1990), which is only run where Huffman's own exceeds the limit. The codebook is sorted
+by code length, so that a code's rank among all codes is its index and the decoder needs no
+symbol table: only how many codes each length has.
 """
 
 from __future__ import annotations

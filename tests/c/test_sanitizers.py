@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from random_graphs import forced, layer_graph, random_graph
+from random_graphs import forced, layer_graph, random_graph, short_segments, uneven_graph
 
 from zeroskip.converters import container
 from zeroskip.converters.codecs import POSITIONS, VALUES
@@ -68,6 +68,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             seen |= {f"{op.codec} int8" for op in describe(blob).ops}
             files.append(folder / f"{positions}+{values}.zsk")
             files[-1].write_bytes(blob)
+    for seed, dtype in ((11, "int8"), (13, "float32")):
+        with short_segments():
+            blob = container.build(uneven_graph(seed, dtype), choose=forced("ans", "ans"))
+        files.append(folder / f"uneven-{dtype}.zsk")
+        files[-1].write_bytes(blob)
     assert {name.split()[0] for name in seen} >= {code.name.lower() for code in OpCode}
     for codec in (*POSITIONS, *VALUES, "by columns"):
         assert any(codec in name for name in seen), codec
