@@ -53,12 +53,13 @@ class Model:
         area = classes.area.astype(np.float64)
         share = np.divide(area - classes.ones, area, out=np.zeros(area.shape), where=area > 0)
         zeros = np.clip(np.round(share * ONE), 1, ONE - 1).astype(np.int64)
-        zeros[classes.ones == 0] = 0
+        zeros = np.where(classes.ones == 0, 0, zeros)
         lines = np.bincount(classes.rows, minlength=zeros.shape[0])
         ends = np.round(np.cumsum(lines)[:-1] / lines.sum() * ONE).astype(np.int64)
-        steps = np.arange(1, ends.size + 1)
-        ends = np.clip(ends, steps, ONE - 1 - steps[::-1] + 1)
-        return cls(np.maximum.accumulate(ends - steps) + steps, zeros, classes.rows, classes.cols)
+        for i in range(ends.size):  # each class takes at least one slot
+            least = int(ends[i - 1]) + 1 if i else 1
+            ends[i] = np.clip(ends[i], least, ONE - ends.size + i)
+        return cls(ends, zeros, classes.rows, classes.cols)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,8 +69,8 @@ class Model:
     @cached_property
     def stored(self) -> bytes:
         """What comes before the ANS stream."""
-        table = np.concatenate([self.thresholds, self.zeros.ravel()]).astype("<u2").tobytes()
-        return table + bits.pack(self.cols, column_bits(self.shape[1]))
+        table = np.concatenate([self.thresholds, self.zeros.ravel()]).astype("<u2")
+        return bytes(table.tobytes()) + bits.pack(self.cols, column_bits(self.shape[1]))
 
     def row_symbols(self) -> tuple[IntArray, IntArray]:
         """(frequency, start) of the class of each row."""

@@ -63,7 +63,9 @@ class Table:
         """With differences of `width` bits; a class is cut where one is too large."""
         parts = []
         for values, frequency in members:
-            cuts = np.flatnonzero(np.diff(_zigzag(values)) > 1 << width) + 1 if width else []
+            cuts = np.zeros(0, np.int64)
+            if width:
+                cuts = np.flatnonzero(np.diff(_zigzag(values)) > 1 << width) + 1
             parts += [(part, frequency) for part in np.split(values, cuts)]
         codebook = np.concatenate([values for values, _ in parts])
         return cls(tuple((v.size, f) for v, f in parts), codebook, width)
@@ -125,7 +127,7 @@ class Table:
 
 
 def _grouped(counts: IntArray) -> list[tuple[IntArray, float]]:
-    """(symbols, mean count) of each class: those of fewest bits in all, by dynamic programming.
+    """(symbols, share of each) of each class: those of fewest bits in all, by dynamic programming.
 
     Symbols are sorted by falling count; a class is a run of them and costs about 4 bytes.
     """
@@ -142,11 +144,12 @@ def _grouped(counts: IntArray) -> list[tuple[IntArray, float]]:
         cut[end] = int(np.argmin(costs))
         best[end] = costs[cut[end]]
     groups: list[tuple[IntArray, float]] = []
-    end = counts.size
-    while end:
-        begin = int(cut[end])
-        groups.append((order[begin:end], float(sums[end] - sums[begin]) / (end - begin) / total))
-        end = begin
+    last = counts.size
+    while last:
+        first = int(cut[last])
+        share_of_each = float(sums[last] - sums[first]) / (last - first) / total
+        groups.append((order[first:last], share_of_each))
+        last = first
     return groups[::-1]
 
 

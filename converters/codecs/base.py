@@ -115,7 +115,8 @@ class Mask:
         if self.by_columns:
             first = np.concatenate(([True], self.rows[1:] != self.rows[:-1]))
             previous = np.where(first, self.rows * self.shape[1] - 1, previous)
-        return self.flat - previous - 1
+        gaps: IntArray = self.flat - previous - 1
+        return gaps
 
     @cached_property
     def gap_histogram(self) -> Histogram:

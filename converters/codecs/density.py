@@ -64,7 +64,12 @@ def _groups(counts: IntArray) -> IntArray:
     first = int((counts == 0).sum())
     quantile = (below - first) * (GROUPS - 1) // max(1, counts.size - first)
     group = np.where(distinct == 0, 0, quantile + 1)
-    return np.unique(group[level], return_inverse=True)[1].astype(np.int64)
+    return _numbered(group[level])
+
+
+def _numbered(labels: IntArray) -> IntArray:
+    """The same division with labels 0, 1, 2 ..."""
+    return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
 class _Table:
@@ -96,7 +101,8 @@ class _Table:
 
 def _members(classes: IntArray) -> IntArray:
     """(classes, groups): 1 where a group is in a class."""
-    return (classes == np.arange(int(classes.max()) + 1)[:, None]).astype(np.int64)
+    members: IntArray = (classes == np.arange(int(classes.max()) + 1)[:, None]).astype(np.int64)
+    return members
 
 
 def _bits(ones: FloatArray, area: FloatArray) -> FloatArray:
@@ -141,4 +147,4 @@ def _assign(
     share = (members @ lines) / lines.sum()
     cost = -stored @ np.log2(p).T - (size - stored) @ np.log2(1 - p).T
     cost -= np.outer(lines, np.log2(share))
-    return np.unique(np.argmin(cost, axis=1), return_inverse=True)[1].astype(np.int64)
+    return _numbered(np.argmin(cost, axis=1))

@@ -12,6 +12,7 @@ import numpy as np
 from zeroskip.converters.codecs import bits
 from zeroskip.converters.codecs.base import (
     OFFSET_BYTES,
+    Array,
     BoolArray,
     Histogram,
     IntArray,
@@ -61,7 +62,7 @@ class Gap:
         return mask
 
 
-def with_escapes(gaps: IntArray, escape: int) -> IntArray:
+def with_escapes(gaps: IntArray, escape: int) -> Array:
     """Units: each gap as escapes and a rest below `escape`."""
     lengths = gaps // escape + 1
     units = np.full(int(lengths.sum()), escape, np.uint8)
