@@ -185,7 +185,7 @@ def with_entropy(layer: Layer, rng: np.random.Generator) -> Array:
     mask, live = pruned(layer, rng)
     most = (1 << layer.bits) // 2
     first = float(np.abs(live).min())
-    sample = live[:: max(1, live.size // 200_000)]
+    sample = live[:: max(1, live.size // 20_000)]
 
     def quantised(values: Array, step: float) -> Array:
         level = np.minimum(((np.abs(values) - first) / step).astype(np.int16), most - 1) + 1
@@ -197,7 +197,7 @@ def with_entropy(layer: Layer, rng: np.random.Generator) -> Array:
 
     # Smaller steps raise the entropy until the outermost levels take too much: the largest step
     # that is fine enough, or the one of most entropy.
-    steps = np.geomspace(10, 1e-3, 200)
+    steps = np.geomspace(10, 1e-3, 150)
     found = np.array([entropy(step) for step in steps])
     enough = np.flatnonzero(found >= layer.entropy)
     chosen = steps[enough[0] if enough.size else int(np.argmax(found))]

@@ -35,7 +35,7 @@ def test_a_convolution_of_vgg_has_the_published_entropy(bench: Any) -> None:
     (layer,) = (a for a in bench.VGG if a.name == "conv3_2")
     matrix = bench.with_entropy(layer, np.random.default_rng(0))
     counts = np.unique(matrix[matrix != 0], return_counts=True)[1]
-    assert bench.entropy_bits(counts) / counts.sum() == pytest.approx(layer.entropy, abs=0.05)
+    assert bench.entropy_bits(counts) / counts.sum() == pytest.approx(layer.entropy, abs=0.1)
     assert counts.size <= 256 and counts.sum() == pytest.approx(matrix.size * 0.24, rel=0.01)
     result = bench.measure(layer, matrix)
     assert result.stream["Huffman"] <= 1.10 * result.bound
