@@ -24,7 +24,7 @@ from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
 from zeroskip.pruning.masks import mask_of, put_mask
 from zeroskip.pruning.schedules import Schedule
-from zeroskip.pruning.targets import Target
+from zeroskip.pruning.targets import Target, resolve
 
 Batch = tuple[Tensor, Tensor]
 
@@ -111,13 +111,18 @@ class ScoredOptions:
     schedule: the sparsity at each step (see schedules.py).
     scope: "global" or "layerwise".
     revive: pruned weights go on learning, and come back when they score high again.
+    layers: final sparsities by parameter or module name, instead of the schedule's: each tensor
+        has its share of them when the schedule has that share of its own. Needs "layerwise".
     """
 
     schedule: Schedule
     scope: str = "global"
     revive: bool = False
+    layers: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.layers is not None and self.scope != "layerwise":
+            raise InputError("sparsities by layer need the scope 'layerwise'")
         if self.scope not in scopes.NAMES:
             raise InputError(f"scope '{self.scope}' must be one of {', '.join(scopes.NAMES)}")
 
@@ -178,10 +183,20 @@ class ScoredPruner:
                 mask = mask_of(target)
                 if mask is not None:
                     scores[name] = scores[name].masked_fill(~mask.mask, -torch.inf)
-        masks = scopes.masks(scores, sparsity, self.options.scope)
+        masks = scopes.masks(scores, self._wanted(sparsity, list(scores)), self.options.scope)
         for name, target in self.targets.items():
             put_mask(target, masks[name], dense_gradient)
         self._sparsity = sparsity
+
+
+    def _wanted(self, sparsity: float, names: list[str]) -> float | dict[str, float]:
+        """What the scope is asked for when the schedule says `sparsity`."""
+        layers, schedule = self.options.layers, self.options.schedule
+        if layers is None:
+            return sparsity
+        share = sparsity / max(schedule.sparsity(schedule.last), 1e-12)
+        finals = resolve(layers, names, "layers")
+        return {name: share * final for name, final in finals.items()}
 
 
 def scored(name: str, summary: str, source: str, scorer: Scorer) -> Method:
