@@ -1,7 +1,7 @@
 """The pipeline of Deep Compression as a library. Needs torch.
 
-    source, data = source.load("model.py:make"), samples.load("mnist")
-    result = compress(source, data, Goal(ratio=40), Recipe(), folder)
+source, data = source.load("model.py:make"), samples.load("mnist")
+result = compress(source, data, Goal(ratio=40), Recipe(), folder)
 """
 
 from zeroskip.compression.pipeline import Compressed, compress

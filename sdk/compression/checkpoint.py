@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -55,7 +54,12 @@ def train(
     training = make()
     state = load(path)
     if state is not None:
-        resume(training, state, key, path)
+        if state.get("key") != key:
+            raise InputError(
+                f"{path} is the checkpoint of another run ({state.get('key')}, not {key}); "
+                "remove it, or choose another folder"
+            )
+        resume(training, state, path)
     while training.epoch < training.fit.epochs:
         label = f"{what} {training.epoch + 1}/{training.fit.epochs}"
         loss = training.run_epoch(progress, label)
@@ -64,23 +68,10 @@ def train(
     return training.model
 
 
-def resume(training: Training, state: State, key: str, path: Path) -> None:
-    """Load a state that `save` wrote. Raises InputError if it is of something else."""
-    if state.get("key") != key:
-        raise InputError(
-            f"{path} is the checkpoint of another run ({state.get('key')}, not {key}); "
-            "remove it, or choose another folder"
-        )
+def resume(training: Training, state: State, path: Path) -> None:
+    """Load the state of a training. Raises InputError if it is of another one."""
     try:
         training.load_state(state)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         line = " ".join(str(error).split())[:160]
         raise InputError(f"{path} does not fit this run ({line}); remove it") from None
-
-
-def weights(state: State) -> dict[str, Any]:
-    """The state_dict of the model in a checkpoint."""
-    found = state.get("model")
-    if not isinstance(found, dict):
-        raise InputError("the checkpoint holds no model")
-    return found

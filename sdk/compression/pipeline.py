@@ -25,12 +25,13 @@ from zeroskip.compression import checkpoint
 from zeroskip.compression.plan import Prune, Result, Share, Stage, Train, decide
 from zeroskip.compression.recipe import AUTO, Goal, Recipe
 from zeroskip.compression.samples import Samples, TrainingData
-from zeroskip.compression.source import Source
+from zeroskip.compression.source import ExportedModule, Source
 from zeroskip.compression.training import Fit, Progress, State, Training, accuracy, quiet
-from zeroskip.converters.container import describe
+from zeroskip.converters.ir import Array
 from zeroskip.errors import InputError, ModelError
 from zeroskip.pruning.schedules import Cubic
 from zeroskip.runtime import Model
+from zeroskip.sharing.clustering import MAX_CENTROIDS
 
 CHECKPOINT: Final = "checkpoint.pt"
 _FLOAT_BYTES: Final = 4
@@ -42,22 +43,32 @@ class Compressed:
     """What a run leaves.
 
     `accuracy` is that of the C runtime on the test samples, `float_accuracy` that of the model
-    before pruning in torch, both 0..1; `float_bytes` all parameters in float32; `stages` what was
-    done, with accuracies on the validation samples.
+    before pruning in torch, both 0..1; `float_bytes` all parameters in float32; `layer_sizes`
+    counts the weights by layer; `stages` is what was done, with accuracies on the validation
+    samples.
     """
 
     blob: bytes
     model: nn.Module
+    calibration: Array
     accuracy: float
     float_accuracy: float
     float_bytes: int
-    weights: int
+    layer_sizes: dict[str, int]
     nonzero: int
     stages: tuple[Result, ...]
 
     @property
     def ratio(self) -> float:
         return self.float_bytes / len(self.blob)
+
+    @property
+    def weights(self) -> int:
+        return sum(self.layer_sizes.values())
+
+    def convert(self, names: bool) -> bytes:
+        """The container, with or without the names of layers; `blob` is without."""
+        return _convert(self.model, self.calibration, names)
 
 
 def compress(
@@ -68,18 +79,20 @@ def compress(
     folder: Path,
     *,
     start: State | None = None,
+    teacher: State | None = None,
     progress: Progress = quiet,
     say: Callable[[str], None] = lambda line: None,
 ) -> Compressed:
     """Run the pipeline in `folder`, whose checkpoint is renewed after every epoch.
 
-    `start` is a state_dict of the model to begin from (masks in it hold). The same call goes on
-    from the checkpoint. `say` gets a line after each stage.
+    `start` is a state_dict of the model to begin from (masks in it hold), `teacher` that of the
+    unpruned model where `start` is pruned already. The same call goes on from the checkpoint.
+    `say` gets a line after each stage.
 
     Raises InputError for a model, data or checkpoint that do not fit, GoalError where the goal
     is out of reach, with the closest that was reached.
     """
-    run = _Run(source, data, goal, recipe, folder, start, progress, say)
+    run = _Run(source, data, goal, recipe, folder, start, teacher, progress, say)
     while (stage := decide(run.results, goal, recipe)) is not None:
         run.do(stage)
     return run.finish()
@@ -94,6 +107,7 @@ class _Run:
         recipe: Recipe,
         folder: Path,
         start: State | None,
+        teacher: State | None,
         progress: Progress,
         say: Callable[[str], None],
     ) -> None:
@@ -113,7 +127,8 @@ class _Run:
         first = model.state_dict() if start is None else start
         saved = checkpoint.load(self._path)
         if saved is None:
-            saved = {"key": self._key, "results": [], "base": first, "kept": first, "now": None}
+            base = first if teacher is None else teacher
+            saved = {"key": self._key, "results": [], "base": base, "kept": first, "now": None}
         elif saved.get("key") != self._key:
             raise InputError(
                 f"{self._path} is of a run with another model, data or options; remove it, or "
@@ -129,15 +144,11 @@ class _Run:
         """Train the stage to its end, judge it, and keep its model if it is worth keeping."""
         torch.manual_seed(self._recipe.seed + len(self.results))
         model, pruner, fit = self._begin(stage)
-        training = Training(
-            model, self._data.train, fit, pruner=pruner, teacher=self._teacher(fit)
-        )
+        training = Training(model, self._data.train, fit, pruner=pruner, teacher=self._teacher(fit))
         if self._state["now"] is not None:
-            checkpoint.resume(training, {**self._state["now"], "key": 0}, 0, self._path)
+            checkpoint.resume(training, self._state["now"], self._path)
         while training.epoch < fit.epochs:
-            training.run_epoch(
-                self._progress, f"{stage.name} {training.epoch + 1}/{fit.epochs}"
-            )
+            training.run_epoch(self._progress, f"{stage.name} {training.epoch + 1}/{fit.epochs}")
             self._state["now"] = training.state()
             self._save()
         if pruner is not None:
@@ -145,7 +156,7 @@ class _Run:
         result = self._judge(stage, model.eval())
         self._say(result.line())
         self._state["results"].append(dataclasses.asdict(result))
-        if isinstance(stage, Train):
+        if isinstance(stage, Train) and fit.epochs:
             self._state["base"] = model.state_dict()
         if result.kept:
             self._state["kept" if not isinstance(stage, Share) else "shared"] = model.state_dict()
@@ -154,16 +165,22 @@ class _Run:
 
     def finish(self) -> Compressed:
         model = self._model("shared")
-        values = [t.value for t in self._targets(model).values()]
+        targets = self._targets(model)
+        prefix = "program." if isinstance(model, ExportedModule) else ""
+        sizes = {
+            name.removeprefix(prefix).rpartition(".")[0]: target.value.numel()
+            for name, target in targets.items()
+        }
         blob = self._convert(model)
         return Compressed(
             blob=blob,
             model=model,
-            accuracy=self._runtime_accuracy(blob, self._data.test, "test"),
+            calibration=self._data.train.take(self._recipe.calibration),
+            accuracy=correct(blob, self._data.test, self._progress, "test"),
             float_accuracy=accuracy(self._model("base"), self._data.test),
             float_bytes=self._float_bytes,
-            weights=sum(v.numel() for v in values),
-            nonzero=sum(int((v != 0).sum()) for v in values),
+            layer_sizes=sizes,
+            nonzero=sum(int((t.value != 0).sum()) for t in targets.values()),
             stages=self.results,
         )
 
@@ -185,18 +202,24 @@ class _Run:
 
     def _pruner(self, model: nn.Module, stage: Prune) -> pruning.Pruner:
         recipe = self._recipe
-        steps = max(2, recipe.prune.steps(self._data.train))
-        by_layer = isinstance(stage.sparsity, Mapping)
-        final = max(stage.sparsity.values()) if by_layer else stage.sparsity
-        end = max(1, round(recipe.ramp * steps))
-        present = 0.0 if by_layer else pruning.sparsity(model, self._select, recipe.exclude)
-        initial = min(final, present)
+        end = max(1, round(recipe.ramp * recipe.prune.steps(self._data.train)))
+        layers = stage.sparsity if isinstance(stage.sparsity, Mapping) else None
+        if isinstance(stage.sparsity, Mapping):
+            final, initial = max(stage.sparsity.values()), 0.0
+        else:
+            final = stage.sparsity
+            initial = min(final, pruning.sparsity(model, self._select, recipe.exclude))
         return pruning.attach(
-            recipe.method, model, select=self._select, exclude=recipe.exclude, seed=recipe.seed,
+            recipe.method,
+            model,
+            select=self._select,
+            exclude=recipe.exclude,
+            seed=recipe.seed,
             schedule=Cubic(final, end, every=max(1, end // 100), initial=initial),
-            scope="layerwise" if by_layer else recipe.scope,
-            revive=recipe.revive, layers=stage.sparsity if by_layer else None,
-        )  # fmt: skip
+            scope=recipe.scope if layers is None else "layerwise",
+            revive=recipe.revive,
+            layers=layers,
+        )
 
     def _centroids(self, model: nn.Module, stage: Share) -> int | dict[str, int]:
         recipe = self._recipe
@@ -222,32 +245,19 @@ class _Run:
         trial = model
         if isinstance(stage, Prune):
             trial = copy.deepcopy(model)
-            count = 256 if self._recipe.centroids == AUTO else self._recipe.centroids
+            recipe = self._recipe
+            count = recipe.centroids if not isinstance(recipe.centroids, str) else MAX_CENTROIDS
             sharing.share(
-                trial, count, init=self._recipe.init, select=self._select,
-                exclude=self._recipe.exclude,
-            )  # type: ignore[arg-type]  # fmt: skip
+                trial, count, init=recipe.init, select=self._select, exclude=recipe.exclude
+            )
         blob = self._convert(trial)
-        found = self._runtime_accuracy(blob, self._data.validation, "validation")
+        found = correct(blob, self._data.validation, self._progress, "validation")
         sparsity = pruning.sparsity(model, self._select, self._recipe.exclude)
         result = Result(stage.name, sparsity, len(blob), found, True)
         return dataclasses.replace(result, kept=stage.worth(result, self.results))
 
     def _convert(self, model: nn.Module) -> bytes:
-        inner = model.program if hasattr(model, "program") else model
-        samples = self._data.train.take(self._recipe.calibration)
-        return conversion.convert(inner, calibration=samples, names=False)
-
-    def _runtime_accuracy(self, blob: bytes, samples: Samples, what: str) -> float:
-        runtime = Model(blob)
-        starts = range(0, len(samples), _CHUNK)
-        hits = 0
-        for start in self._progress(starts, len(starts), f"{what}, C runtime"):
-            values, labels = samples.batch(slice(start, start + _CHUNK))
-            scores = runtime.run(values.numpy())
-            assert isinstance(scores, np.ndarray)
-            hits += int((scores.reshape(len(labels), -1).argmax(1) == labels.numpy()).sum())
-        return hits / len(samples)
+        return _convert(model, self._data.train.take(self._recipe.calibration), names=False)
 
     def _teacher(self, fit: Fit) -> nn.Module | None:
         return self._model("base").eval() if fit.distill else None
@@ -263,6 +273,26 @@ class _Run:
 
     def _save(self) -> None:
         checkpoint.save(self._path, self._state)
+
+
+def correct(
+    blob: bytes, samples: Samples, progress: Progress = quiet, what: str = "samples"
+) -> float:
+    """The fraction of samples that the C runtime, running the container, gets right; 0..1."""
+    runtime = Model(blob)
+    starts = range(0, len(samples), _CHUNK)
+    hits = 0
+    for start in progress(starts, len(starts), f"{what}, C runtime"):
+        values, labels = samples.batch(slice(start, start + _CHUNK))
+        scores = runtime.run(values.numpy())
+        assert isinstance(scores, np.ndarray)
+        hits += int((scores.reshape(len(labels), -1).argmax(1) == labels.numpy()).sum())
+    return hits / len(samples)
+
+
+def _convert(model: nn.Module, calibration: Array, names: bool) -> bytes:
+    whole = model.exported() if isinstance(model, ExportedModule) else model
+    return conversion.convert(whole, calibration=calibration, names=names)
 
 
 @contextmanager

@@ -115,9 +115,7 @@ def _prune(first: Result, rounds: Sequence[Result], goal: Goal) -> Prune | None:
     return _within(first, rounds, goal.loss)
 
 
-def _sparser(
-    first: Result, rounds: Sequence[Result], last: Result | None, ratio: float
-) -> Prune:
+def _sparser(first: Result, rounds: Sequence[Result], last: Result | None, ratio: float) -> Prune:
     """The density at which the container should be small enough: bytes follow the number of
     weights left, nearly."""
     wanted = first.bytes / ratio
@@ -128,9 +126,8 @@ def _sparser(
     density = (1 - rounds[-1].sparsity) * min(0.97, wanted / last.bytes)
     if len(rounds) >= MOST_ROUNDS or density < LEAST_DENSITY / 10:
         raise GoalError(
-            f"a ratio of {ratio:g} is out of reach: {last.bytes:,} bytes at "
-            f"{100 * last.sparsity:.2f} % zeros are {first.bytes / last.bytes:.1f} times fewer than "
-            f"{first.bytes:,}"
+            f"a ratio of {ratio:g} is out of reach: {100 * last.sparsity:.2f} % zeros give "
+            f"{last.bytes:,} bytes, {first.bytes / last.bytes:.1f} times fewer than {first.bytes:,}"
         )
     return Prune(1 - density)
 

@@ -83,7 +83,7 @@ def load(
         if not len(dataset.train):
             raise InputError(f"data set '{name}' has no training samples")
         parts = [
-            Samples(torch.from_numpy(s.values), torch.from_numpy(s.labels), dataset.full_scale)
+            Samples(torch.tensor(s.values), torch.tensor(s.labels), dataset.full_scale)
             for s in (dataset.train, dataset.test)
         ]
     elif Path(name).suffix == ".npz":

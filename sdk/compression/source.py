@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +56,9 @@ class ExportedModule(nn.Module):
 
     def __init__(self, program: ExportedProgram) -> None:
         super().__init__()
-        self.program = program.module()
+        self._exported = program
+        with _quiet():
+            self.program = program.module()
 
     def forward(self, values: Tensor) -> Tensor:
         def one(value: Tensor) -> Tensor:
@@ -67,6 +71,16 @@ class ExportedModule(nn.Module):
                     getattr(module, name)
             mapped: Tensor = torch.vmap(one)(values)
         return mapped
+
+    def exported(self) -> ExportedProgram:
+        """The program with the weights as they are now, masks and codebooks applied."""
+        with _quiet():
+            program = copy.deepcopy(self._exported)
+        with torch.no_grad():
+            for name, tensor in program.state_dict.items():
+                path, _, attribute = name.rpartition(".")
+                tensor.copy_(getattr(self.program.get_submodule(path), attribute))
+        return program
 
     def train(self, mode: bool = True) -> ExportedModule:
         # An exported program has no training mode; its parametrizations have none to need.
@@ -92,9 +106,18 @@ def _from_program(path: Path) -> Source:
         raise ModelError(f"{path}: no linear or convolution layer has weights of its own")
 
     def make() -> nn.Module:
-        return ExportedModule(copy.deepcopy(program))
+        with _quiet():
+            return ExportedModule(copy.deepcopy(program))
 
     return Source(path.stem, make, lambda name, module: name in weights)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings about itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _from_factory(path: Path, name: str) -> Source:

@@ -58,9 +58,7 @@ class Fit:
         if not self.rate > 0:
             raise InputError(f"learning rate {self.rate:g} must be above 0")
         if self.optimizer not in OPTIMIZERS:
-            raise InputError(
-                f"optimizer '{self.optimizer}' must be one of {', '.join(OPTIMIZERS)}"
-            )
+            raise InputError(f"optimizer '{self.optimizer}' must be one of {', '.join(OPTIMIZERS)}")
         if self.augment not in AUGMENTATIONS:
             raise InputError(f"augment '{self.augment}' must be one of {', '.join(AUGMENTATIONS)}")
         if not 0 <= self.distill <= 1 or not 0 <= self.warm_up < 1:
@@ -97,7 +95,9 @@ class Training:
         self.epoch = 0
         self._layout = torch.contiguous_format
         if samples.values.ndim == 4:
-            self._layout = torch.channels_last  # faster on x86-64: by a quarter for ResNet-8, twice for LeNet-5
+            self._layout = (
+                torch.channels_last
+            )  # faster on x86-64: by a quarter for ResNet-8, twice for LeNet-5
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = _optimizer(model, fit, pruner, own_rate)
         total = max(1, fit.steps(samples))
@@ -189,10 +189,8 @@ def _optimizer(
     model: nn.Module, fit: Fit, pruner: Pruner | None, own_rate: float | None
 ) -> torch.optim.Optimizer:
     own = pruner.parameters() if pruner is not None else []
-    rest = [
-        p for p in model.parameters() if p.requires_grad and all(p is not q for q in own)
-    ]
-    groups = [
+    rest = [p for p in model.parameters() if p.requires_grad and all(p is not q for q in own)]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": fit.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1]},
         {"params": own, "lr": own_rate or fit.rate},

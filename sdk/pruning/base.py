@@ -131,8 +131,9 @@ class ScoredOptions:
 class ScoredPruner:
     """Follows the schedule: scores again whenever the sparsity rises.
 
-    Under `revive` the masks are renewed at every step of the schedule's ramp, and pruned
-    weights compete with their current value; otherwise what was pruned stays pruned.
+    Under `revive` the masks are renewed every few steps of the schedule's ramp, and pruned
+    weights compete with their current value; otherwise, and after the ramp, what was pruned
+    stays pruned.
     """
 
     targets: Mapping[str, Target]
@@ -171,9 +172,11 @@ class ScoredPruner:
 
     def _update(self) -> None:
         wanted = self.options.schedule.sparsity(self._step)
-        again = self.options.revive and wanted > 0 and self._step % self.every == 0
-        if wanted > self._sparsity or again:
-            self._apply(wanted, self.options.revive)
+        last = self.options.schedule.last
+        revive = self.options.revive and self._step < last
+        again = revive and wanted > 0 and self._step % self.every == 0
+        if wanted > self._sparsity or again or (self.options.revive and self._step == last):
+            self._apply(wanted, revive)
 
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
         weights = {n: t.original.detach() for n, t in self.targets.items()}
@@ -188,14 +191,13 @@ class ScoredPruner:
             put_mask(target, masks[name], dense_gradient)
         self._sparsity = sparsity
 
-
     def _wanted(self, sparsity: float, names: list[str]) -> float | dict[str, float]:
         """What the scope is asked for when the schedule says `sparsity`."""
         layers, schedule = self.options.layers, self.options.schedule
         if layers is None:
             return sparsity
         share = sparsity / max(schedule.sparsity(schedule.last), 1e-12)
-        finals = resolve(layers, names, "layers")
+        finals: dict[str, float] = resolve(dict(layers), names, "layers")
         return {name: share * final for name, final in finals.items()}
 
 
