@@ -25,12 +25,11 @@ def load(path: Path) -> State | None:
     """What `save` wrote, or None if there is no such file. Raises InputError for another."""
     if not path.is_file():
         return None
+    content = io.BytesIO(path.read_bytes())
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
+        state = torch.load(content, weights_only=True, map_location="cpu")
     except Exception as error:  # torch, zipfile and pickle have errors of their own
-        line = str(error).strip().splitlines()[0][:120]
+        line = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise InputError(f"{path}: not a checkpoint ({line}); remove it to start anew") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint; remove it to start anew")

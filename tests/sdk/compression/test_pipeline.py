@@ -184,7 +184,7 @@ def test_data_that_do_not_fit_the_model(task: Path, module: Any, message: str) -
 
 def test_a_loss_that_runs_away_is_told(task: Path) -> None:
     recipe = Recipe(**{**vars(RECIPE), "train": Fit(3, 1e30, "sgd", 20)})
-    with pytest.raises(InputError, match="the loss is (nan|inf) after epoch"):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) after epoch"):
         run(task, Goal(sparsity=0.5), recipe)
 
 
