@@ -102,12 +102,20 @@ def load_graph(
 
 def load_arrays(path: Path) -> list[Array]:
     """The arrays of a .npy or .npz file, in the order of the latter. Never unpickles."""
+    return list(load_npz(path).values())
+
+
+def load_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz file by name, or that of a .npy file as "". Never unpickles.
+
+    Raises InputError for a file of another kind or a damaged one, OSError.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return [loaded]
+            return {"": loaded}
         with loaded:
-            return [loaded[name] for name in loaded.files]
+            return {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, KeyError, NotImplementedError) as error:
         raise InputError(f"{path}: not a .npy or .npz file of plain arrays ({error})") from None
     except OSError:

@@ -37,6 +37,12 @@ class FitError(ZeroSkipError):
     """A model that does not fit the board's flash or RAM."""
 
 
+class GoalError(ZeroSkipError):
+    """A compression ratio or accuracy that a run could not reach."""
+
+    exit_status = 1
+
+
 class MissingToolError(ZeroSkipError):
     """A program or optional package that the task needs is not installed."""
 

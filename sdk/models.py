@@ -55,6 +55,48 @@ class LeNet5(nn.Module):
         return scores
 
 
+class ResNet8(nn.Module):
+    """The residual network of MLPerf Tiny's image classification: 3 stages of 16, 32 and 64
+    filters, 77,360 weights without batch-norm (Banbury et al. 2021).
+
+    Input (N, 3, 32, 32).
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.stage1 = _Residual(16, 16, 1)
+        self.stage2 = _Residual(16, 32, 2)
+        self.stage3 = _Residual(32, 64, 2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(64, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = self.stage3(self.stage2(self.stage1(x)))
+        scores: torch.Tensor = self.classifier(torch.flatten(self.pool(x), 1))
+        return scores
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions, and a strided 1x1 one beside them where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        result: torch.Tensor = torch.relu(y + self.shortcut(x))
+        return result
+
+
 _IMAGE_SIZES: Final = (8, 28)
 
 

@@ -28,7 +28,7 @@ from zeroskip.pruning.base import (
 )
 from zeroskip.pruning.masks import Mask, bake, load_masks, masks_of, set_masks, sparsity
 from zeroskip.pruning.schedules import Cubic, Exponential, Iterative, OneShot, Schedule
-from zeroskip.pruning.targets import Select, Target, layer_weights, targets
+from zeroskip.pruning.targets import Select, Target, layer_weights, resolve, targets
 
 __all__ = [
     "METHODS",
@@ -54,6 +54,7 @@ __all__ = [
     "method",
     "method_names",
     "prune",
+    "resolve",
     "scored",
     "set_masks",
     "sparsity",

@@ -24,7 +24,7 @@ from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
 from zeroskip.pruning.masks import mask_of, put_mask
 from zeroskip.pruning.schedules import Schedule
-from zeroskip.pruning.targets import Target
+from zeroskip.pruning.targets import Target, resolve
 
 Batch = tuple[Tensor, Tensor]
 
@@ -111,13 +111,18 @@ class ScoredOptions:
     schedule: the sparsity at each step (see schedules.py).
     scope: "global" or "layerwise".
     revive: pruned weights go on learning, and come back when they score high again.
+    layers: final sparsities by parameter or module name, instead of the schedule's: each tensor
+        has its share of them when the schedule has that share of its own. Needs "layerwise".
     """
 
     schedule: Schedule
     scope: str = "global"
     revive: bool = False
+    layers: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.layers is not None and self.scope != "layerwise":
+            raise InputError("sparsities by layer need the scope 'layerwise'")
         if self.scope not in scopes.NAMES:
             raise InputError(f"scope '{self.scope}' must be one of {', '.join(scopes.NAMES)}")
 
@@ -126,8 +131,9 @@ class ScoredOptions:
 class ScoredPruner:
     """Follows the schedule: scores again whenever the sparsity rises.
 
-    Under `revive` the masks are renewed at every step of the schedule's ramp, and pruned
-    weights compete with their current value; otherwise what was pruned stays pruned.
+    Under `revive` the masks are renewed every few steps of the schedule's ramp, and pruned
+    weights compete with their current value; otherwise, and after the ramp, what was pruned
+    stays pruned.
     """
 
     targets: Mapping[str, Target]
@@ -166,9 +172,11 @@ class ScoredPruner:
 
     def _update(self) -> None:
         wanted = self.options.schedule.sparsity(self._step)
-        again = self.options.revive and wanted > 0 and self._step % self.every == 0
-        if wanted > self._sparsity or again:
-            self._apply(wanted, self.options.revive)
+        last = self.options.schedule.last
+        revive = self.options.revive and self._step < last
+        again = revive and wanted > 0 and self._step % self.every == 0
+        if wanted > self._sparsity or again or (self.options.revive and self._step == last):
+            self._apply(wanted, revive)
 
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
         weights = {n: t.original.detach() for n, t in self.targets.items()}
@@ -178,10 +186,19 @@ class ScoredPruner:
                 mask = mask_of(target)
                 if mask is not None:
                     scores[name] = scores[name].masked_fill(~mask.mask, -torch.inf)
-        masks = scopes.masks(scores, sparsity, self.options.scope)
+        masks = scopes.masks(scores, self._wanted(sparsity, list(scores)), self.options.scope)
         for name, target in self.targets.items():
             put_mask(target, masks[name], dense_gradient)
         self._sparsity = sparsity
+
+    def _wanted(self, sparsity: float, names: list[str]) -> float | dict[str, float]:
+        """What the scope is asked for when the schedule says `sparsity`."""
+        layers, schedule = self.options.layers, self.options.schedule
+        if layers is None:
+            return sparsity
+        share = sparsity / max(schedule.sparsity(schedule.last), 1e-12)
+        finals: dict[str, float] = resolve(dict(layers), names, "layers")
+        return {name: share * final for name, final in finals.items()}
 
 
 def scored(name: str, summary: str, source: str, scorer: Scorer) -> Method:

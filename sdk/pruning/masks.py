@@ -122,6 +122,7 @@ def bake_target(target: Target) -> None:
     for module, attribute in target.places:
         if parametrizations_of(module, attribute) is None:
             continue
+        _own_class(module)
         remove_parametrizations(module, attribute, leave_parametrized=True)
         value = getattr(module, attribute)
         if not isinstance(value, nn.Parameter):  # torch makes a buffer of what has no gradient
@@ -130,6 +131,17 @@ def bake_target(target: Target) -> None:
     first = getattr(target.module, target.attribute)
     for module, attribute in target.aliases:
         setattr(module, attribute, first)
+
+
+def _own_class(module: nn.Module) -> None:
+    """Part a parametrized module's class from that of its deep copies.
+
+    torch makes a class per module, whose property is the parametrized tensor; copies share it,
+    and removing the parametrization from one of them would take the tensor from all.
+    """
+    shared = type(module)
+    content = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, content)
 
 
 def load_masks(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from zeroskip.errors import InputError
-from zeroskip.pruning.masks import Mask, bake_target
+from zeroskip.pruning.masks import Mask, bake_target, put_mask
 from zeroskip.pruning.targets import Select, Target, resolve, targets
 from zeroskip.sharing.clustering import MAX_CENTROIDS, cluster
 
@@ -129,7 +129,7 @@ def share(
     Args:
         centroids: 2..256 non-zero values per tensor (per output channel with `per_channel`),
             for all or by parameter or module name. Where there are no more distinct weights
-            than that, each keeps its value; an all-zero tensor is left as it is.
+            than that, each keeps its value; an all-zero tensor is masked, so that it stays so.
         init: see clustering.py; "linear" is the paper's choice, "optimal" has the least error.
         select, exclude: see zeroskip.pruning.targets; the default is linear and convolution
             layers.
@@ -153,6 +153,8 @@ def share(
     for target, plan in zip(chosen.values(), plans, strict=True):
         if plan.codebook.size:
             _install(target, plan)
+        else:  # zero stays zero
+            put_mask(target, torch.zeros_like(target.value, dtype=torch.bool))
     return tuple(plan.report for plan in plans)
 
 
