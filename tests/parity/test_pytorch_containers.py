@@ -111,11 +111,11 @@ def test_pruned_weights_are_not_multiplied(trained: Trained) -> None:
 
     description = describe(blob)
     assert len(blob) < 0.5 * len(dense)
-    for op in description.ops:
-        if op.weights is not None:
-            assert op.weights.sparsity >= 0.88, op.name
+    for op, full in zip(description.ops, describe(dense).ops, strict=True):
+        if op.weights is not None:  # channels that nothing reads are gone altogether
+            assert op.weights.nonzeros <= 0.12 * full.weights.size, op.name
     _, macs = zeroskip.Model(blob).run_counted(trained.test[:1])
-    assert sum(macs) <= description.macs_nonzero_weight < 0.13 * description.macs
+    assert sum(macs) <= description.macs_nonzero_weight < 0.13 * describe(dense).macs
 
 
 def test_a_pt2_file_converts_to_the_same_bytes(trained: Trained, tmp_path) -> None:
