@@ -94,12 +94,14 @@ def load_graph(
         )
     from zeroskip.converters.frontends import pytorch
     from zeroskip.converters.passes.quantize import quantize
+    from zeroskip.converters.passes.short_parameters import round_biases
     from zeroskip.converters.passes.simplify import simplify
 
     graph = pytorch.load(source, calibration if example_inputs is None else example_inputs)
-    if calibration is not None:
-        graph = simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
-    return remove_dead_channels(graph)
+    if calibration is None:
+        return remove_dead_channels(graph)
+    graph = simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
+    return remove_dead_channels(round_biases(remove_dead_channels(graph)))
 
 
 def load_arrays(path: Path) -> list[Array]:
