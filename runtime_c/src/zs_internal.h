@@ -66,9 +66,9 @@ struct zs_output_stage {
     uint32_t shifts_at;
     uint32_t bias_base, multiplier_base;
     int32_t shift_base;
-    unsigned bias_bits, bias_shift;
-    unsigned multiplier_bits, multiplier_shift;
-    unsigned shift_bits;
+    uint8_t bias_bits, bias_shift;
+    uint8_t multiplier_bits, multiplier_shift;
+    uint8_t shift_bits;
     int32_t zero_point;
     int32_t low, high;
     float low_f32, high_f32;

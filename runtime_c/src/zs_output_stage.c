@@ -30,27 +30,12 @@ static uint32_t signed_field(const uint8_t *p, uint32_t at, unsigned n)
     return (field(p, at, n) ^ sign) - sign;
 }
 
-static uint32_t ones(const uint8_t *mask, uint32_t bits)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; 8 * i < bits; i++) {
-        uint32_t byte = mask[i];
-        if (bits - 8 * i < 8) {
-            byte &= (1u << (bits - 8 * i)) - 1u;
-        }
-        for (; byte != 0; byte &= byte - 1) {
-            count++;
-        }
-    }
-    return count;
-}
-
 static void read_bias(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t channels,
                       struct zs_output_stage *stage)
 {
-    const unsigned form = zs_reader_u8(r);
+    const uint8_t form = zs_reader_u8(r);
     if (form < PACKED) {
-        stage->bias_bits = 8 * form;
+        stage->bias_bits = (uint8_t)(8 * form);
         if (form > 4) {
             zs_reader_fail(r);
         } else if (form != 0) {
@@ -58,7 +43,7 @@ static void read_bias(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t ch
         }
         return;
     }
-    stage->bias_bits = form & 63u;
+    stage->bias_bits = form & 63;
     stage->bias_shift = zs_reader_u8(r);
     stage->bias_base = (uint32_t)zs_reader_svar(r);
     if (stage->bias_bits > 32 || stage->bias_shift > 31) {
@@ -75,7 +60,10 @@ static void read_bias(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t ch
         if (stage->bias_mask == NULL) {
             return;
         }
-        stored = ones(stage->bias_mask, channels);
+        stored = 0;
+        for (uint32_t i = 0; i < channels; i++) {
+            stored += field(stage->bias_mask, i, 1);
+        }
         at = mask_size;
     }
     if (stage->bias_bits != 0) {
@@ -87,7 +75,7 @@ static void read_bias(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t ch
 static void read_scales(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t channels,
                         struct zs_output_stage *stage)
 {
-    const unsigned form = zs_reader_u8(r);
+    const uint8_t form = zs_reader_u8(r);
     uint32_t n = channels;
     if (form < PACKED) {
         n = form == 0 ? 1 : channels;
@@ -97,9 +85,9 @@ static void read_scales(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t 
             zs_reader_fail(r);
         }
     } else {
-        const unsigned widths = zs_reader_u8(r);
-        stage->multiplier_bits = form & 127u;
-        stage->multiplier_shift = widths & 31u;
+        const uint8_t widths = zs_reader_u8(r);
+        stage->multiplier_bits = form & 127;
+        stage->multiplier_shift = widths & 31;
         stage->shift_bits = widths >> 5;
         stage->multiplier_base = zs_reader_var(r);
         stage->shift_base = zs_reader_svar(r);
