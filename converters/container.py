@@ -10,9 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from zeroskip.converters import lowering, planner
+from zeroskip.converters import lowering, parameters, planner
 from zeroskip.converters.codecs import POSITIONS, VALUES, EncodedMatrix, tables
 from zeroskip.converters.codecs.base import Positions
 from zeroskip.converters.description import Description, describe
@@ -201,8 +199,10 @@ class _Builder:
         if isinstance(op.attributes, Concat):
             w.u8(len(op.inputs))
         activations = op.inputs
-        if isinstance(op.attributes, Conv2D | FullyConnected):
+        if isinstance(op.attributes, Conv2D):
             activations = op.inputs[:1]
+        elif isinstance(op.attributes, FullyConnected):
+            activations = (self._before_reshaping(op.inputs[0]),)
         w.var(*(self._tensor(name) for name in activations), self._tensor(op.output))
         code = self._body(op, w)
         body = w.bytes()
@@ -210,6 +210,13 @@ class _Builder:
         head.u8(code)
         head.var(len(body))
         return head.bytes() + body
+
+    def _before_reshaping(self, name: str) -> str:
+        """A tensor of the same elements; a fully connected layer asks for no more."""
+        producer = next((op for op in self._graph.ops if op.output == name), None)
+        if producer is None or not isinstance(producer.attributes, Reshape):
+            return name
+        return self._before_reshaping(producer.inputs[0])
 
     def _body(self, op: Op, w: Writer) -> OpCode:
         x = self._graph.tensors[op.inputs[0]]
@@ -305,15 +312,11 @@ class _Builder:
                 f"the format's limit is {MAX_WORK:,}"
             )
         self._weight_record(encoded, w)
-        self._bias(self._graph.tensors[op.inputs[2]].data if len(op.inputs) > 2 else None, w)
+        bias = self._graph.tensors[op.inputs[2]].data if len(op.inputs) > 2 else None
+        self._form(parameters.bias_form(bias), w)
         if output.dtype == "int8":
             p = lowering.weighted(self._graph, op)
-            w.u8(0 if p.multiplier.size == 1 else 1)
-            w.var(
-                self._store(
-                    p.multiplier.astype("<i4").tobytes() + p.shift.astype("i1").tobytes()
-                ).offset
-            )
+            self._form(parameters.scale_form(p.multiplier, p.shift), w)
             w.svar(p.low, p.high)
         else:
             w.f32(*map(float, lowering.float_range(a.clamp)))
@@ -358,18 +361,10 @@ class _Builder:
             w.u8((rows - 1) | (cols - 1) << 4)
             w.var(placed.segment)
 
-    def _bias(self, bias: Array | None, w: Writer) -> None:
-        if bias is None or not bias.any():
-            w.u8(0)
-        elif bias.dtype == np.float32:
-            w.u8(4)
-            w.var(self._store(_little_endian(bias)).offset)
-        else:
-            largest = max(int(bias.max()), -int(bias.min()) - 1)
-            width = largest.bit_length() // 8 + 1
-            little = np.frombuffer(bias.astype("<i4").tobytes(), np.uint8).reshape(-1, 4)
-            w.u8(width)
-            w.var(self._store(little[:, :width].tobytes()).offset)
+    def _form(self, form: parameters.Form, w: Writer) -> None:
+        w.raw(form.head)
+        if form.data:
+            w.var(self._store(form.data).offset)
 
 
 def _little_endian(array: Array) -> bytes:

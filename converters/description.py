@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from zeroskip.converters import parameters
 from zeroskip.converters.codecs import (
     POSITION_BY_CODE,
     POSITIONS,
@@ -311,12 +312,9 @@ class _Container:
 
     def _stage_bytes(self, r: Reader, dtype: np.dtype[np.generic], channels: int) -> int:
         """Bytes of the bias and requantisation data."""
-        width = r.u8()
-        if width:
-            r.var()
-        used = width * channels
+        used = parameters.read_bias_size(r, self._data, channels)
         if dtype == np.int8:
-            used += 5 * (channels if r.u8() else 1)
+            used += parameters.read_scale_size(r, channels)
         return used
 
     def _weights(self, r: Reader, dtype: np.dtype[np.generic]) -> EncodedMatrix:

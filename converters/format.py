@@ -61,6 +61,9 @@ class Writer:
     def u8(self, *values: int) -> None:
         self._parts += bytes(values)
 
+    def raw(self, content: bytes) -> None:
+        self._parts += content
+
     def f32(self, *values: float) -> None:
         self._parts += struct.pack(f"<{len(values)}f", *values)
 

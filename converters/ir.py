@@ -36,6 +36,7 @@ Shape = tuple[int, ...]
 
 MAX_RANK: Final = 4
 MAX_DIM: Final = 65535
+MULTIPLIER_BITS: Final = 31
 DTYPES: Final = ("int8", "uint8", "int32", "float32")
 
 
@@ -45,18 +46,23 @@ class Quantization:
 
     Scales are kept as the float32 values of the source model (exactly representable).
     `was_uint8` marks int8 activations of a uint8 model (q and zero point less 128): lowering
-    then follows TFLite's uint8 kernels where those round differently.
+    then follows TFLite's uint8 kernels where those round differently. `multiplier_bits`, of
+    weights whose scales were chosen for it, is the number of significant bits that the
+    multipliers of their layer are rounded to; the default is all that there are.
     """
 
     scale: tuple[float, ...]
     zero_point: int
     was_uint8: bool = False
+    multiplier_bits: int = MULTIPLIER_BITS
 
     def __post_init__(self) -> None:
         if not self.scale or not all(math.isfinite(s) and s > 0 for s in self.scale):
             raise ModelError(f"scales must be finite and positive, got {self.scale[:4]}")
         if any(float(np.float32(s)) != s for s in self.scale):
             raise ModelError("scales must be float32 values")
+        if not 1 <= self.multiplier_bits <= MULTIPLIER_BITS:
+            raise ModelError(f"multipliers have 1 to {MULTIPLIER_BITS} bits")
 
     @property
     def per_channel(self) -> bool:

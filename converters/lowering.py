@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from zeroskip.converters import numerics
 from zeroskip.converters.ir import (
+    MULTIPLIER_BITS,
     NO_CLAMP,
     Binary,
     BinaryKind,
@@ -121,7 +122,8 @@ def weighted(graph: Graph, op: Op) -> WeightedParameters:
         reals = [float(np.float32(x.scale) * np.float32(scales[0])) / output.scale]
     else:
         reals = [x.scale * scale / output.scale for scale in scales]
-    pairs = [_multiplier(op, real) for real in reals]
+    bits = weight.quantization.multiplier_bits
+    pairs = [_shortened(*_multiplier(op, real), bits) for real in reals]
     if all(pair == pairs[0] for pair in pairs):
         pairs = pairs[:1]
     low, high = activation_range(op.attributes.clamp, output)
@@ -229,6 +231,15 @@ def table(graph: Graph, op: Op) -> npt.NDArray[np.int8]:
 def was_uint8(tensor: Tensor) -> bool:
     """Whether TFLite's uint8 kernels, which round differently in places, define the result."""
     return tensor.quantization is not None and tensor.quantization.was_uint8
+
+
+def _shortened(multiplier: int, shift: int, bits: int) -> tuple[int, int]:
+    """The nearest multiplier of so many significant bits."""
+    spare = MULTIPLIER_BITS - bits
+    if spare == 0:
+        return multiplier, shift
+    multiplier = ((multiplier >> spare - 1) + 1 >> 1) << spare
+    return (multiplier >> 1, shift + 1) if multiplier == 1 << 31 else (multiplier, shift)
 
 
 def _multiplier(op: Op, real: float) -> tuple[int, int]:

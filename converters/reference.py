@@ -62,6 +62,14 @@ def run_all(graph: Graph, inputs: Sequence[Array]) -> dict[str, Array]:
     return values
 
 
+def execute(graph: Graph, op: Op, arguments: Sequence[Array]) -> Array:
+    """The output (*shape) of one op for one array (*shape) per input."""
+    output = graph.output_tensor(op)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+        result = _execute(graph, op, [argument[None] for argument in arguments])
+    return np.asarray(result.reshape(output.shape).astype(output.dtype, copy=False))
+
+
 def _checked_inputs(graph: Graph, inputs: Sequence[Array]) -> dict[str, Array]:
     if len(inputs) != len(graph.inputs):
         raise InputError(f"model '{graph.name}' has {len(graph.inputs)} inputs, got {len(inputs)}")
@@ -169,7 +177,7 @@ def _weights(graph: Graph, op: Op) -> tuple[Array, Tensor, Array | None]:
     return weight.data, weight, bias
 
 
-def _requantize(graph: Graph, op: Op, acc: Array, bias: Array | None, axis: int) -> Array:
+def requantize(graph: Graph, op: Op, acc: Array, bias: Array | None, axis: int) -> Array:
     """Bias, multiplier, zero point and limits on sums whose output channels are at `axis`."""
     p = lowering.weighted(graph, op)
     shape = [1] * acc.ndim
@@ -185,13 +193,27 @@ def _requantize(graph: Graph, op: Op, acc: Array, bias: Array | None, axis: int)
 
 
 def _conv_int8(graph: Graph, op: Op, a: Conv2D, x: Array) -> Array:
-    # Sums of up to 65,535 products of int8 are exact in float64, and BLAS is fast.
     data, weight, bias = _weights(graph, op)
-    filters, per_group, kh, kw = data.shape
     height, width = graph.output_tensor(op).shape[1:]
-    w = (data.astype(np.float64) - weight.zero_point).reshape(a.groups, -1, per_group, kh, kw)
-    centred = x.astype(np.float64) - graph.tensors[op.inputs[0]].zero_point
-    batch = x.shape[0]
+    acc = conv_sums(
+        a,
+        data.astype(np.float64) - weight.zero_point,
+        x.astype(np.float64) - graph.tensors[op.inputs[0]].zero_point,
+        (height, width),
+    )
+    return requantize(graph, op, acc, bias, axis=1)
+
+
+def conv_sums(a: Conv2D, weights: Array, centred: Array, size: tuple[int, int]) -> Array:
+    """float64 sums (N, O, *size) of weights (O, C/groups, KH, KW) x inputs (N, C, H, W), both
+    integers in float64 and less their zero points.
+
+    Sums of up to 65,535 products of int8 are exact in float64, and BLAS is fast.
+    """
+    filters, per_group, kh, kw = weights.shape
+    height, width = size
+    w = weights.reshape(a.groups, -1, per_group, kh, kw)
+    batch = centred.shape[0]
     acc = np.zeros((batch, a.groups, filters // a.groups, height, width))
     for ky, kx, (rows, columns), part in _taps((kh, kw), a, centred, (height, width)):
         grouped = part.reshape(batch, a.groups, per_group, -1)
@@ -200,8 +222,7 @@ def _conv_int8(graph: Graph, op: Op, a: Conv2D, x: Array) -> Array:
         acc[..., rows, columns] += product.reshape(
             batch, a.groups, filters // a.groups, *part.shape[2:]
         )
-    acc = acc.reshape(batch, filters, height, width)
-    return _requantize(graph, op, acc, bias, axis=1)
+    return acc.reshape(batch, filters, height, width)
 
 
 def _conv_float(graph: Graph, op: Op, a: Conv2D, x: Array) -> Array:
@@ -232,7 +253,7 @@ def _fully_connected(graph: Graph, op: Op, a: FullyConnected, x: Array) -> Array
     if x.dtype == np.int8:
         centred = rows.astype(np.float64) - graph.tensors[op.inputs[0]].zero_point
         acc = centred @ (data.astype(np.float64) - weight.zero_point).T
-        return _requantize(graph, op, acc, bias, axis=2)
+        return requantize(graph, op, acc, bias, axis=2)
     total = np.zeros((*rows.shape[:2], data.shape[0]), np.float32)
     for i in range(data.shape[1]):
         column = data[:, i]

@@ -74,6 +74,8 @@ def load_graph(
     float_io: bool = False,
 ) -> Graph:
     """The graph that `convert` writes; arguments and errors are the same."""
+    from zeroskip.converters.passes.dead_channels import remove_dead_channels
+
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".tflite":
         from zeroskip.converters.frontends import tflite
 
@@ -82,7 +84,7 @@ def load_graph(
                 f"{os.fspath(source)}: a .tflite model brings its own quantisation; "
                 "calibration, float32 and float_io are for PyTorch models"
             )
-        return tflite.load(Path(source))
+        return remove_dead_channels(tflite.load(Path(source)))
     if isinstance(source, str | os.PathLike) and Path(source).suffix != ".pt2":
         raise InputError(f"{os.fspath(source)}: not a .tflite or .pt2 file")
     if float32 == (calibration is not None):
@@ -92,12 +94,14 @@ def load_graph(
         )
     from zeroskip.converters.frontends import pytorch
     from zeroskip.converters.passes.quantize import quantize
+    from zeroskip.converters.passes.short_parameters import round_biases
     from zeroskip.converters.passes.simplify import simplify
 
     graph = pytorch.load(source, calibration if example_inputs is None else example_inputs)
     if calibration is None:
-        return graph
-    return simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
+        return remove_dead_channels(graph)
+    graph = simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
+    return remove_dead_channels(round_biases(remove_dead_channels(graph)))
 
 
 def load_arrays(path: Path) -> list[Array]:

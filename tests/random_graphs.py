@@ -366,3 +366,32 @@ def short_segments() -> Iterator[None]:
         yield
     finally:
         rans.BYTES_PER_SEGMENT, rans.MIN_SEGMENTS = before  # type: ignore[misc]
+
+
+def biased_layer(bias: Array, seed: int, bits: int | None, per_channel: bool, conv: bool) -> Graph:
+    """One layer with the given biases, int32 or float32, one per output; its multipliers have
+    `bits` significant bits, all if None."""
+    rng = np.random.default_rng(seed)
+    integer = bias.dtype == np.int32
+    dtype = "int8" if integer else "float32"
+    values = rng.integers(-20, 20, (bias.size, 5))
+    data = values.astype(dtype).reshape((bias.size, 5, 1, 1) if conv else (bias.size, 5))
+    q = weight_q = bias_q = None
+    if integer:
+        q = Quantization((0.0625,), 5)
+        scales = rng.uniform(2**-8, 2**-4, bias.size if per_channel else 1)
+        if bits is not None:
+            fraction, power = np.frexp(scales)
+            scales = np.ldexp(np.rint(np.ldexp(fraction, bits)), power - bits)
+        scale = tuple(float(np.float32(s)) for s in scales)
+        weight_q, bias_q = Quantization(scale, 0), Quantization(scale, 0)
+    kind = "int32" if integer else "float32"
+    after = (3, 4) if conv else ()
+    tensors = [
+        Tensor("x", (5, *after), dtype, q),
+        Tensor("w", data.shape, dtype, weight_q, data),
+        Tensor("b", bias.shape, kind, bias_q, bias),
+        Tensor("y", (bias.size, *after), dtype, q),
+    ]
+    op = Op("layer", Conv2D() if conv else FullyConnected(), ("x", "w", "b"), "y")
+    return Graph("biased", {t.name: t for t in tensors}, (op,), ("x",), ("y",))

@@ -18,6 +18,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from random_graphs import (  # noqa: E402
+    biased_layer,
     forced,
     layer_graph,
     random_graph,
@@ -42,6 +43,7 @@ def main() -> int:
         for values in codecs.VALUES:
             make_codec(positions, values)
     make_segments()
+    make_parameters()
     make_ops()
     return 0
 
@@ -78,6 +80,24 @@ def make_segments() -> None:
         with short_segments():
             blob = container.build(graph, choose=forced("ans", "ans"))
         save(f"ans-segments-{dtype}", graph, blob, seed)
+
+
+def make_parameters() -> None:
+    """Every form of biases and multipliers, behind the simplest codec."""
+    rng = np.random.default_rng(0)
+    few = np.where(np.arange(20) % 7 == 0, 1000 + np.arange(20), 0)
+    cases = {
+        "base": (rng.integers(9000, 9020, 20) * 64, 8, True),
+        "mask": (few, None, False),
+        "whole": (rng.integers(-(2**31), 2**31, 20), None, True),
+        "equal": (np.full(20, -77), 8, False),
+    }
+    for name, (bias, bits, per_channel) in cases.items():
+        graph = biased_layer(bias.astype(np.int32), 0, bits, per_channel, name == "mask")
+        save(f"bias-{name}", graph, container.build(graph, choose=forced("dense", "raw")), 0)
+    floats = np.where(few > 0, rng.normal(size=20), 0).astype(np.float32)
+    graph = biased_layer(floats, 0, None, False, False)
+    save("bias-float", graph, container.build(graph, choose=forced("dense", "raw")), 0)
 
 
 def make_ops() -> None:

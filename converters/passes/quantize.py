@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroskip.converters.ir import (
+    MULTIPLIER_BITS,
     Array,
     Binary,
     BinaryKind,
@@ -38,6 +39,7 @@ from zeroskip.converters.ir import (
     Unary,
     UnaryKind,
 )
+from zeroskip.converters.passes import short_parameters
 from zeroskip.converters.passes.calibrate import Range, check_data, clip, observe
 from zeroskip.converters.passes.codebook import codebook_scales
 from zeroskip.errors import InputError, ModelError, UnsupportedError
@@ -64,6 +66,7 @@ def quantize(
     method: str = "minmax",
     per_channel: bool = True,
     float_io: bool = False,
+    compact: bool = True,
 ) -> Graph:
     """The int8 form of a float32 graph.
 
@@ -75,6 +78,9 @@ def quantize(
     With `per_channel` each output channel gets its own weight scale, but a tensor whose values
     come from a codebook (see codebook.py) gets scales that map equal centroids to equal
     integers, so that weight sharing survives.
+
+    With `compact` weight scales are raised a little, to what takes few bytes in a container
+    (short_parameters.py).
 
     Graph inputs and outputs become int8, or stay float32 behind Quantize ops with `float_io`.
 
@@ -92,7 +98,7 @@ def quantize(
             raise ModelError(f"constant '{tensor.name}' holds NaN or infinity")
     inputs = check_data(graph, calibration)
     quantizations = _Activations(graph, inputs, method, per_channel).quantizations()
-    int8 = _Rewriter(graph, quantizations, per_channel).run()
+    int8 = _Rewriter(graph, quantizations, per_channel, compact).run()
     return _with_float_io(int8) if float_io else int8
 
 
@@ -122,6 +128,10 @@ def weight_scales(weight: Array, per_channel: bool) -> _Float64:
     floor = max(top * 2.0**-40, float(np.finfo(np.float32).tiny))
     scales = np.where(largest > 0, np.maximum(scales, floor), top)
     return scales.astype(np.float32).astype(np.float64)
+
+
+def _from_codebook(weight: Array, per_channel: bool) -> bool:
+    return per_channel and codebook_scales(weight, _WEIGHT_MAX) is not None
 
 
 def fixed_output(op: Op) -> Quantization | None:
@@ -260,11 +270,16 @@ class _Rewriter:
     """Builds the int8 graph, tensors under their old names."""
 
     def __init__(
-        self, graph: Graph, quantizations: dict[str, Quantization], per_channel: bool
+        self,
+        graph: Graph,
+        quantizations: dict[str, Quantization],
+        per_channel: bool,
+        compact: bool,
     ) -> None:
         self._graph = graph
         self._quantizations = quantizations
         self._per_channel = per_channel
+        self._compact = compact
         self._ops: list[Op] = []
         self._tensors: dict[str, Tensor] = {
             name: Tensor(name, graph.tensors[name].shape, "int8", quantization)
@@ -318,11 +333,22 @@ class _Rewriter:
         assert weight is not None
         input_scale = self._quantizations[op.inputs[0]].scale[0]
         output_scale = self._quantizations[op.output].scale[0]
-        scales, q, bias_q = _fit_int32(
-            weight, bias, weight_scales(weight, self._per_channel), input_scale, output_scale
-        )
+        scales = weight_scales(weight, self._per_channel)
+        shared = bool((scales != scales[0]).any()) and _from_codebook(weight, self._per_channel)
+        compact = self._compact and sum(1 for _ in self._graph.consumers(op.inputs[1])) == 1
+        if compact and not shared:
+            scales = short_parameters.raised(scales, input_scale, output_scale)
+        scales, q, bias_q = _fit_int32(weight, bias, scales, input_scale, output_scale)
+        bits = MULTIPLIER_BITS
+        if compact and shared:
+            # The integers stay: rounded one by one, scales would tear equal centroids apart.
+            scales = short_parameters.nearest(scales, input_scale, output_scale)
+            bits = short_parameters.CODEBOOK_MULTIPLIER_BITS
+        elif compact:
+            bits = short_parameters.MULTIPLIER_BITS
         stored = scales[:1] if (scales == scales[0]).all() else scales
-        quantization = Quantization(tuple(float(s) for s in stored), 0)
+        values = tuple(float(s) for s in stored)
+        quantization = Quantization(values, 0, multiplier_bits=bits)
         names = [self._add(op, "weight", op.inputs[1], q, quantization)]
         if bias_q is not None:
             products = (stored * input_scale).astype(np.float32)

@@ -13,9 +13,17 @@ static inline sum_t multiply_add(sum_t sum, weight_t weight, float x)
     return sum + weight * x;
 }
 
-static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel)
+static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel,
+                              uint32_t *stored)
 {
-    return zs_output_stage_bias_f32(stage, channel);
+    return zs_output_stage_bias_f32(stage, channel, stored);
+}
+
+static inline struct zs_scale read_scale(const struct zs_output_stage *stage, uint32_t channel)
+{
+    (void)stage;
+    (void)channel;
+    return (struct zs_scale){ 0 };
 }
 
 static inline sum_t start_sum(sum_t bias)
@@ -24,10 +32,10 @@ static inline sum_t start_sum(sum_t bias)
     return 0.0f;
 }
 
-static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t bias,
-                               sum_t sum)
+static inline element_t finish(const struct zs_output_stage *stage, sum_t bias,
+                               struct zs_scale scale, sum_t sum)
 {
-    (void)channel;
+    (void)scale;
     return zs_clamp_f32(sum + bias, stage->low_f32, stage->high_f32);
 }
 

@@ -5,9 +5,10 @@
  *     element_t, weight_t, sum_t          types of activations, weights, sums
  *     multiply_add(sum, weight, x)        one multiply-accumulate
  *     ZS_CONV_FUNCTION                    name of the kernel
- *     read_bias(stage, channel)           the bias of an output channel
+ *     read_bias(stage, channel, stored)   the bias of an output channel
+ *     read_scale(stage, channel)          its multiplier and shift, if sums are scaled
  *     start_sum(bias)                     where the sum of a pixel starts
- *     finish(stage, channel, bias, sum)   sum to element_t, bias included
+ *     finish(stage, bias, scale, sum)     sum to element_t, bias included
  *     zero_offset(p, weight_sum)          what the input's zero point adds to the sum of
  *                                         a pixel whose taps are all inside the input
  *
@@ -38,8 +39,8 @@ struct tap_list {
 };
 
 struct channel {
-    uint32_t index;
     sum_t bias;
+    struct zs_scale scale;
 };
 
 struct scratch {
@@ -212,10 +213,10 @@ static void tile(const struct zs_conv *p, const element_t *in, struct tap_list t
         a2 = multiply_add(a2, tap->weight, x[2 * stride]);
         a3 = multiply_add(a3, tap->weight, x[3 * stride]);
     }
-    out[0] = finish(&p->stage, channel.index, channel.bias, a0);
-    out[1] = finish(&p->stage, channel.index, channel.bias, a1);
-    out[2] = finish(&p->stage, channel.index, channel.bias, a2);
-    out[3] = finish(&p->stage, channel.index, channel.bias, a3);
+    out[0] = finish(&p->stage, channel.bias, channel.scale, a0);
+    out[1] = finish(&p->stage, channel.bias, channel.scale, a1);
+    out[2] = finish(&p->stage, channel.bias, channel.scale, a2);
+    out[3] = finish(&p->stage, channel.bias, channel.scale, a3);
 }
 
 static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const element_t *in,
@@ -232,7 +233,7 @@ static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const elemen
             }
         }
         const sum_t sum = edge_pixel(p, in, taps, window_at(p, top, ox), start, &ctx->macs);
-        out[ox] = finish(&p->stage, channel.index, channel.bias, sum);
+        out[ox] = finish(&p->stage, channel.bias, channel.scale, sum);
     }
     int32_t ox = inner.begin;
     while (inner.end - inner.begin >= TILE && ox < inner.end) {
@@ -247,7 +248,7 @@ static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const elemen
         for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
             sum = multiply_add(sum, tap->weight, in[at + (uint32_t)tap->offset]);
         }
-        out[ox] = finish(&p->stage, channel.index, channel.bias, sum);
+        out[ox] = finish(&p->stage, channel.bias, channel.scale, sum);
     }
     ctx->macs += (uint32_t)(taps.end - taps.begin) * (uint32_t)(inner.end - inner.begin);
 }
@@ -273,6 +274,7 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
     zs_decoder_start(&decoder, &p->weights);
     int32_t first = 0; /* input channel of the group */
     int32_t in_group = 0;
+    uint32_t biases = 0; /* read */
     for (int32_t oc = 0; oc < p->out_channels; oc++) {
         if (in_group == group_out) {
             in_group = 0;
@@ -282,8 +284,8 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
         zs_decoder_row(&decoder);
         const int32_t n = (int32_t)zs_decoder_take(&decoder, s.cols, s.weights, max_row);
         const struct channel channel = {
-            .index = (uint32_t)oc,
-            .bias = read_bias(&p->stage, (uint32_t)oc),
+            .bias = read_bias(&p->stage, (uint32_t)oc, &biases),
+            .scale = read_scale(&p->stage, (uint32_t)oc),
         };
         struct tap_list taps = { .all = false };
         for (int32_t oy = 0; oy < p->out_h; oy++) {

@@ -13,9 +13,15 @@ static inline sum_t multiply_add(sum_t sum, weight_t weight, int32_t x)
     return sum + (sum_t)(weight * x);
 }
 
-static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel)
+static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel,
+                              uint32_t *stored)
 {
-    return (sum_t)zs_output_stage_bias_s8(stage, channel);
+    return zs_output_stage_bias(stage, channel, stored);
+}
+
+static inline struct zs_scale read_scale(const struct zs_output_stage *stage, uint32_t channel)
+{
+    return zs_output_stage_scale(stage, channel);
 }
 
 static inline sum_t start_sum(sum_t bias)
@@ -23,11 +29,11 @@ static inline sum_t start_sum(sum_t bias)
     return bias;
 }
 
-static inline element_t finish(const struct zs_output_stage *stage, uint32_t channel, sum_t bias,
-                               sum_t sum)
+static inline element_t finish(const struct zs_output_stage *stage, sum_t bias,
+                               struct zs_scale scale, sum_t sum)
 {
     (void)bias; /* the sum started from it */
-    return zs_output_stage_s8(stage, channel, sum);
+    return zs_output_stage_s8(stage, scale, sum);
 }
 
 /* Inner pixels multiply raw activations: what their zero point adds is taken off in advance. */

@@ -60,14 +60,23 @@ struct zs_tensor {
 
 /* Limits and scaling of an op's results; int8 and float32 fields by the output's dtype. */
 struct zs_output_stage {
-    const uint8_t *bias;        /* bias_width bytes per channel */
-    const uint8_t *multipliers; /* i32 each */
-    const uint8_t *shifts;      /* i8 each */
-    unsigned bias_width;        /* 0: no bias */
-    bool per_channel;
+    const uint8_t *bias;      /* fields of bias_bits, NULL if that is 0 */
+    const uint8_t *bias_mask; /* a bit per channel, 1 = it has a field; NULL if all have */
+    const uint8_t *scales;    /* fields of multiplier_bits, then from bit shifts_at of shift_bits */
+    uint32_t shifts_at;
+    uint32_t bias_base, multiplier_base;
+    int32_t shift_base;
+    uint8_t bias_bits, bias_shift;
+    uint8_t multiplier_bits, multiplier_shift;
+    uint8_t shift_bits;
     int32_t zero_point;
     int32_t low, high;
     float low_f32, high_f32;
+};
+
+/* What the sums of a channel are multiplied by: multiplier * 2^(shift - 31). */
+struct zs_scale {
+    int32_t multiplier, shift;
 };
 
 /* Read tensor `index`, which must exist. */
@@ -120,11 +129,18 @@ void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
                           const struct zs_tensor *out, uint32_t channels,
                           struct zs_output_stage *stage);
 enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels);
-int32_t zs_output_stage_bias_s8(const struct zs_output_stage *stage, uint32_t channel);
-float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel);
+/*
+ * The bias of a channel, an int32 modulo 2^32 or the bits of a float. Channels
+ * are read in ascending order: `stored`, 0 before the first, counts fields.
+ */
+uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t channel,
+                              uint32_t *stored);
+float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel,
+                               uint32_t *stored);
+struct zs_scale zs_output_stage_scale(const struct zs_output_stage *stage, uint32_t channel);
 
 /* acc, bias included, to int8. */
-int8_t zs_output_stage_s8(const struct zs_output_stage *stage, uint32_t channel, uint32_t acc);
+int8_t zs_output_stage_s8(const struct zs_output_stage *stage, struct zs_scale scale, uint32_t acc);
 
 enum zs_status zs_op_conv(struct zs_ctx *ctx, struct zs_reader *r);
 enum zs_status zs_op_fully_connected(struct zs_ctx *ctx, struct zs_reader *r);

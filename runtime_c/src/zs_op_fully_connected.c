@@ -16,7 +16,7 @@ struct fully_connected {
     struct zs_weights weights;
     struct zs_output_stage stage;
     uint32_t inputs, outputs;
-    uint32_t batch; /* leading axes of the input */
+    uint32_t batch; /* rows of the input */
     uint32_t scratch;
 };
 
@@ -36,7 +36,7 @@ static enum zs_status check(struct zs_ctx *ctx, const struct zs_reader *r,
                             const struct fully_connected *p)
 {
     if (!zs_reader_ok(r) || !zs_check_unary(&p->in, &p->out, false)
-        || p->in.dims[p->in.rank - 1] != p->inputs
+        || (uint64_t)p->batch * p->inputs != p->in.count
         || (uint64_t)p->batch * p->outputs != p->out.count
         || !zs_spend(ctx, (uint64_t)p->weights.rows * p->weights.cols * p->batch)
         || !zs_check_scratch(ctx, p->scratch, p->weights.by_columns ? 4ull * p->outputs : 0, &p->in,
@@ -97,15 +97,16 @@ static void run_s8(struct zs_ctx *ctx, const struct fully_connected *p, uint32_t
                 }
             }
         }
+        uint32_t stored = 0;
         for (uint32_t o = 0; o < p->outputs; o++) {
-            uint32_t sum = (uint32_t)zs_output_stage_bias_s8(&p->stage, o);
+            uint32_t sum = zs_output_stage_bias(&p->stage, o, &stored);
             if (p->weights.by_columns) {
                 sum += acc[o];
             } else {
                 zs_decoder_row(&d);
                 sum += dot_s8(ctx, &d, in, zero);
             }
-            out[o] = zs_output_stage_s8(&p->stage, o, sum);
+            out[o] = zs_output_stage_s8(&p->stage, zs_output_stage_scale(&p->stage, o), sum);
         }
     }
 }
@@ -166,6 +167,7 @@ static void run_f32(struct zs_ctx *ctx, const struct fully_connected *p, float *
                 }
             }
         }
+        uint32_t stored = 0;
         for (uint32_t o = 0; o < p->outputs; o++) {
             float sum;
             if (p->weights.by_columns) {
@@ -174,8 +176,8 @@ static void run_f32(struct zs_ctx *ctx, const struct fully_connected *p, float *
                 zs_decoder_row(&d);
                 sum = dot_f32(ctx, &d, in);
             }
-            out[o] = zs_clamp_f32(sum + zs_output_stage_bias_f32(&p->stage, o), p->stage.low_f32,
-                                  p->stage.high_f32);
+            out[o] = zs_clamp_f32(sum + zs_output_stage_bias_f32(&p->stage, o, &stored),
+                                  p->stage.low_f32, p->stage.high_f32);
         }
     }
 }

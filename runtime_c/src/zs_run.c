@@ -1,6 +1,5 @@
 /* zs_run.c - walking the ops, and what they share. SPDX-License-Identifier: Apache-2.0 */
 #include "zs_internal.h"
-#include "zs_math.h"
 
 void zs_tensor_read(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_tensor *tensor)
 {
@@ -105,75 +104,6 @@ void zs_read_scale(struct zs_reader *r, int32_t *multiplier, int32_t *shift)
     if (*multiplier < 0 || *shift < -31 || *shift > 30) {
         zs_reader_fail(r);
     }
-}
-
-void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
-                          const struct zs_tensor *out, uint32_t channels,
-                          struct zs_output_stage *stage)
-{
-    *stage = (struct zs_output_stage){ .zero_point = out->zero_point };
-    stage->bias_width = zs_reader_u8(r);
-    if (stage->bias_width > 4 || (out->dtype == ZS_FLOAT32 && stage->bias_width % 4 != 0)) {
-        zs_reader_fail(r);
-        return;
-    }
-    if (stage->bias_width != 0) {
-        stage->bias = zs_data(ctx, r, zs_reader_var(r), stage->bias_width * channels);
-    }
-    if (out->dtype == ZS_FLOAT32) {
-        zs_read_range_f32(r, &stage->low_f32, &stage->high_f32);
-        return;
-    }
-    const uint8_t per_channel = zs_reader_u8(r);
-    const uint32_t n = per_channel != 0 ? channels : 1;
-    stage->per_channel = per_channel != 0;
-    stage->multipliers = zs_data(ctx, r, zs_reader_var(r), 5 * n);
-    if (per_channel > 1 || stage->multipliers == NULL) {
-        zs_reader_fail(r);
-        return;
-    }
-    stage->shifts = stage->multipliers + 4 * n;
-    zs_read_range_s8(r, &stage->low, &stage->high);
-}
-
-enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels)
-{
-    if (stage->multipliers == NULL) {
-        return ZS_OK;
-    }
-    for (uint32_t i = 0; i < (stage->per_channel ? channels : 1); i++) {
-        const int32_t shift = (int8_t)stage->shifts[i];
-        if (zs_load_i32(stage->multipliers + 4 * i) < 0 || shift < -31 || shift > 30) {
-            return ZS_ERR_FORMAT;
-        }
-    }
-    return ZS_OK;
-}
-
-int32_t zs_output_stage_bias_s8(const struct zs_output_stage *stage, uint32_t channel)
-{
-    const unsigned width = stage->bias_width;
-    if (width == 0) {
-        return 0;
-    }
-    uint32_t value = 0;
-    for (unsigned i = 0; i < width; i++) {
-        value |= (uint32_t)stage->bias[width * channel + i] << (8 * (4 - width + i));
-    }
-    return (int32_t)value >> (8 * (4 - width));
-}
-
-float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel)
-{
-    return stage->bias_width == 0 ? 0.0f : zs_load_f32(stage->bias + 4 * channel);
-}
-
-int8_t zs_output_stage_s8(const struct zs_output_stage *stage, uint32_t channel, uint32_t acc)
-{
-    const uint32_t i = stage->per_channel ? channel : 0;
-    const int32_t scaled =
-        zs_scale((int32_t)acc, zs_load_i32(stage->multipliers + 4 * i), (int8_t)stage->shifts[i]);
-    return zs_clamp_s8(zs_wrap_add(scaled, stage->zero_point), stage->low, stage->high);
 }
 
 static enum zs_status dispatch(struct zs_ctx *ctx, uint8_t code, struct zs_reader *body)
