@@ -81,8 +81,10 @@ def _mnist(epochs: int, rate: float = 1e-3, **more: Any) -> Fit:
     return Fit(epochs, rate, augment="shift", **more)
 
 
-def _cifar(epochs: int, rate: float = 0.05) -> Fit:
-    return Fit(epochs, rate, "sgd", 128, 5e-5, warm_up=0.1, augment="crop-flip", distill=0.5)
+def _cifar(epochs: int, rate: float = 0.05, distill: float = 0.0) -> Fit:
+    return Fit(
+        epochs, rate, "sgd", 128, 5e-5, warm_up=0.1, augment="crop-flip", distill=distill
+    )
 
 
 ROWS: Final[dict[str, Row]] = {
@@ -91,7 +93,7 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "lenet300-small": Row(
         "lenet300", Goal(_SMALL_300),
-        _recipe(_mnist(50, 2e-3, distill=0.5), _mnist(8, 2e-4, distill=0.5), 16, revive=True),
+        _recipe(_mnist(36, 2e-3, distill=0.5), _mnist(6, 2e-4, distill=0.5), 16, revive=True),
     ),
     "lenet5-paper": Row(
         "lenet5", Goal(_PAPER_5),
@@ -104,10 +106,11 @@ ROWS: Final[dict[str, Row]] = {
         ),
     ),
     "resnet8-80": Row(
-        "resnet8", Goal(0.80), _recipe(_cifar(8), _cifar(1, 1e-3), 64), None, (0,)
+        "resnet8", Goal(0.80),
+        _recipe(_cifar(8, distill=0.5), _cifar(1, 1e-3, distill=0.5), 64), None, (0,),
     ),
     "resnet8-90": Row(
-        "resnet8", Goal(0.90), _recipe(_cifar(16, 0.1), _cifar(1, 1e-3), 64), "resnet8-80", (0,)
+        "resnet8", Goal(0.90), _recipe(_cifar(20, 0.1), _cifar(1, 1e-3), 64), "resnet8-80", (0,)
     ),
     "resnet8-95": Row(
         "resnet8", Goal(0.95), _recipe(_cifar(8), _cifar(1, 1e-3), 64), "resnet8-90", (0,)

@@ -162,7 +162,9 @@ class ScoredPruner:
         return []
 
     def finish(self) -> None:
-        self._apply(self.options.schedule.sparsity(self.options.schedule.last), False)
+        last = self.options.schedule.last
+        if self._step < last:
+            self._apply(self.options.schedule.sparsity(last), False)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self._step, "sparsity": self._sparsity}
