@@ -197,3 +197,42 @@ def activations(shape: tuple[int, ...], active: float, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     values = rng.integers(1, 128, shape) * rng.choice([-1, 1], shape)
     return np.where(rng.random(shape) < active, values, 0).astype(np.int8)
+
+
+def other_ops(core: str) -> dict[str, float]:
+    """Cycles per unit of work of the ops without weights, from one run of each."""
+    from zeroskip.converters import costs
+    from zeroskip.converters.ir import (
+        Binary, BinaryKind, Concat, Mean, Pad, Pool2D, PoolKind, Quantize, Softmax, Transpose,
+        Unary, UnaryKind,
+    )  # fmt: skip
+
+    shape = (8, 16, 16)
+    q = Quantization((2.0**-5,), 0)
+    cases: list[tuple[Any, tuple[str, ...], tuple[int, ...], Quantization]] = [
+        (Binary(BinaryKind.ADD), ("x", "x2"), shape, q),
+        (Pool2D(PoolKind.MAX, (2, 2), (2, 2)), ("x",), (8, 8, 8), q),
+        (Pool2D(PoolKind.AVERAGE, (4, 4), (4, 4)), ("x",), (8, 4, 4), q),
+        (Mean((1, 2)), ("x",), (8, 1, 1), q),
+        (Pad(((0, 0), (1, 1), (1, 1))), ("x",), (8, 18, 18), q),
+        (Concat(0), ("x", "x2"), (16, 16, 16), q),
+        (Softmax(2), ("x",), shape, Quantization((2.0**-8,), -128)),
+        (Unary(UnaryKind.SIGMOID), ("x",), shape, Quantization((2.0**-8,), -128)),
+        (Transpose((1, 2, 0)), ("x",), (16, 16, 8), q),
+        (Quantize(), ("x",), shape, Quantization((2.0**-4,), 0)),
+    ]
+    tensors = {n: Tensor(n, shape, "int8", q) for n in ("x", "x2")}
+    ops = []
+    for i, (attributes, inputs, out, quantization) in enumerate(cases):
+        tensors[f"y{i}"] = Tensor(f"y{i}", out, "int8", quantization)
+        ops.append(Op(f"op{i}", attributes, inputs, f"y{i}"))
+    graph = Graph("others", tensors, tuple(ops), ("x", "x2"), tuple(o.output for o in ops))
+    inputs_ = [activations(shape, 1.0, seed)[None] for seed in (1, 2)]
+    cycles, *_ = _emulate(container.build(graph), board_of(core), inputs_, "2")
+    found: dict[str, list[float]] = {}
+    for op, spent in zip(ops, cycles, strict=True):
+        group = costs.other_group(graph, op)
+        assert group is not None
+        ((kind, work),) = group[1].items()
+        found.setdefault(kind, []).append(spent / work)
+    return {kind: float(f"{np.mean(each):.4g}") for kind, each in sorted(found.items())}
