@@ -35,7 +35,10 @@ HELD_OUT: Final = 130
 KINDS: Final = (
     "conv", "pointwise", "depthwise", "fully connected by rows", "fully connected by columns",
 )  # fmt: skip
-POSITION_FUNCTIONS: Final = {"ans": ("zs_ans_mask_take",), "gap": ("zs_gap_take", "zs_gap_start")}
+POSITION_FUNCTIONS: Final = {
+    "ans": ("zs_ans_mask_take", "next_bit"),
+    "gap": ("zs_gap_take", "zs_gap_start"),
+}
 VALUE_FUNCTIONS: Final = {
     "huffman": ("zs_huffman_take", "zs_huffman_start", "zs_huffman_fill"),
 }
@@ -137,9 +140,7 @@ def fit_one(rows: Sequence[tuple[costs.Counts, float]]) -> dict[str, float]:
 
 def errors(fitted: costs.Costs, runs: Sequence[Run]) -> list[tuple[str, float]]:
     """(kind, relative error) of each predicted layer."""
-    return [
-        (groups_of(run)[2][0], fitted.cycles(*groups_of(run)) / run.cycles - 1) for run in runs
-    ]
+    return [(groups_of(run)[2][0], fitted.cycles(*groups_of(run)) / run.cycles - 1) for run in runs]
 
 
 def markdown(results: dict[str, list[tuple[str, float]]]) -> str:

@@ -203,8 +203,18 @@ def other_ops(core: str) -> dict[str, float]:
     """Cycles per unit of work of the ops without weights, from one run of each."""
     from zeroskip.converters import costs
     from zeroskip.converters.ir import (
-        Binary, BinaryKind, Concat, Mean, Pad, Pool2D, PoolKind, Quantize, Softmax, Transpose,
-        Unary, UnaryKind,
+        Binary,
+        BinaryKind,
+        Concat,
+        Mean,
+        Pad,
+        Pool2D,
+        PoolKind,
+        Quantize,
+        Softmax,
+        Transpose,
+        Unary,
+        UnaryKind,
     )  # fmt: skip
 
     shape = (8, 16, 16)

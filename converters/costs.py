@@ -31,7 +31,11 @@ Counts = dict[str, float]  # what is counted -> how often
 Group = tuple[str, Counts]  # the name of a table of costs.toml, and counts for its keys
 
 # Cores without costs of their own, and whose costs stand in for theirs.
-STAND_INS: Final = {"cortex-m0": "cortex-m0plus", "cortex-m7": "cortex-m4", "cortex-m33": "cortex-m4"}
+STAND_INS: Final = {
+    "cortex-m0": "cortex-m0plus",
+    "cortex-m7": "cortex-m4",
+    "cortex-m33": "cortex-m4",
+}
 
 _CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
 _TILE: Final = 4  # pixels that a convolution computes at a time
@@ -172,7 +176,8 @@ def kernel_counts(
         "call": batch * calls * (active if e.by_columns else 1),
     }
     if e.positions == "dense":
-        counts["dropped"] = batch * (mask.size - live) * (active if e.by_columns else 1)
+        examined = batch * mask.size * (active if e.by_columns else 1)
+        counts |= {"examined": examined, "dropped": examined * (1 - live / mask.size)}
     if e.by_columns:
         return "fully connected by columns", counts | {"input": batch * inputs}
     return "fully connected by rows", counts | {"mac": batch * live * active}
@@ -218,7 +223,7 @@ def _conv_counts(graph: Graph, op: Op, e: EncodedMatrix, mask: BoolArray) -> Gro
         "single tap": sweeps * singles,
     }
     if e.positions == "dense":
-        counts["dropped"] = float(mask.size - mask.sum())
+        counts |= {"examined": mask.size, "dropped": float(mask.size - mask.sum())}
     depthwise = a.groups > 1 and a.groups == channels
     return "depthwise" if depthwise else "pointwise" if pointwise else "conv", counts
 

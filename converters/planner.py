@@ -4,21 +4,25 @@
 weights are zero, dense positions are left out: an entropy code of the values can make them
 as small as the others, but every zero would then be decoded and take scratch.
 
-`speed`: the pair that decodes in the fewest estimated cycles, by `DECODE_CYCLES` below; the
-smaller of equals. A fully connected layer whose input went through a ReLU is stored by columns,
-so that the columns of zero activations are skipped unread (EIE, Han et al., ISCA 2016);
-convolutions decode each filter once per inference, so their layout is always by rows.
+`speed`: the pair and layout with the fewest predicted cycles on a Cortex-M4 (costs.py); the
+smaller of equals. A fully connected layer may be stored by columns, so that the columns of zero
+activations are skipped unread (EIE, Han et al., ISCA 2016); convolutions decode each filter once
+per inference, so their layout is always by rows.
+
+budget.py chooses for a whole model under limits of flash, RAM and latency.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
-from zeroskip.converters import codecs
+from zeroskip.converters import codecs, costs
 from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import (
     Binary,
@@ -38,23 +42,9 @@ class Prefer(Enum):
     SPEED = "speed"
 
 
-# Rough cycles of the portable decoder on a Cortex-M4: per position examined, per unit of a gap
-# stream, per stored element and per Huffman bit. Guessed from the inner loops of
-# runtime_c/src/zs_position_*.c and zs_value_*.c, not measured: they rank codecs, no more.
-DECODE_CYCLES: Final = {
-    "dense": 4.0,
-    "bitmask position": 1.0,
-    "bitmask": 14.0,
-    "gap4 unit": 12.0,
-    "block position": 10.0,
-    "gap": 16.0,
-    "ans position": 18.0,
-    "raw": 7.0,
-    "packed": 14.0,
-    "huffman": 14.0,
-    "huffman bit": 4.0,
-    "ans": 60.0,
-}
+SPEED_CORE: Final = "cortex-m4"
+# The share of inputs that are not zero, where a ReLU came before; assumed, not measured.
+ACTIVE_AFTER_RELU: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,43 +60,39 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
     weight = graph.tensors[op.inputs[1]]
     assert weight.data is not None
     matrix: npt.NDArray[Any] = weight.data.reshape(weight.shape[0], -1)
-    by_columns = (
-        prefer is Prefer.SPEED
-        and isinstance(op.attributes, FullyConnected)
-        and _rectified(graph, op.inputs[0])
-    )
-    options = list(codecs.candidates(matrix, weight.zero_point, by_columns))
-    if 2 * int((matrix != weight.zero_point).sum()) < matrix.size:
-        options = [e for e in options if e.positions != "dense"]
+    sparse = 2 * int((matrix != weight.zero_point).sum()) < matrix.size
     if prefer is Prefer.SIZE:
-        best = min(options, key=_stored_bytes)
+        options = list(codecs.candidates(matrix, weight.zero_point))
+        if sparse:
+            options = [e for e in options if e.positions != "dense"]
+        best = min(options, key=stored_bytes)
     else:
-        best = min(options, key=lambda e: (decode_cycles(e), _stored_bytes(e)))
-    return Choice(best, {e.name: _stored_bytes(e) for e in options})
+        layouts = (False, True) if isinstance(op.attributes, FullyConnected) else (False,)
+        options = [e for c in layouts for e in codecs.candidates(matrix, weight.zero_point, c)]
+        cycles = _predictor(graph, op, matrix != weight.zero_point)
+        best = min(options, key=lambda e: (cycles(e), stored_bytes(e)))
+    return Choice(best, {e.name: stored_bytes(e) for e in options})
 
 
-def decode_cycles(encoded: EncodedMatrix) -> float:
-    """Estimated Cortex-M4 cycles to decode the whole matrix once."""
-    c = DECODE_CYCLES
-    if encoded.positions == "dense":
-        cycles = c["dense"] * encoded.count
-    elif encoded.positions == "bitmask":
-        cycles = c["bitmask position"] * encoded.rows * encoded.cols + c["bitmask"] * encoded.count
-    elif encoded.positions == "gap4":
-        cycles = c["gap4 unit"] * len(encoded.placed.stream) * 2
-    elif encoded.positions == "block":
-        cycles = c["block position"] * len(encoded.placed.stream) * 8
-    elif encoded.positions == "gap":
-        cycles = c["gap"] * encoded.count + c["huffman bit"] * len(encoded.placed.stream) * 8
-    else:
-        cycles = c["ans position"] * encoded.rows * encoded.cols
-    cycles += c[encoded.values] * encoded.count
-    if encoded.values == "huffman":
-        cycles += c["huffman bit"] * int(encoded.coded.bits.sum())
+def active_inputs(graph: Graph, name: str) -> float:
+    """The share of a tensor's elements assumed not to be zero."""
+    return ACTIVE_AFTER_RELU if _rectified(graph, name) else 1.0
+
+
+def _predictor(
+    graph: Graph, op: Op, mask: npt.NDArray[np.bool_]
+) -> Callable[[EncodedMatrix], float]:
+    fitted = costs.load(SPEED_CORE)
+    active = active_inputs(graph, op.inputs[0])
+
+    def cycles(e: EncodedMatrix) -> float:
+        stored = mask.T if e.by_columns else mask
+        return costs.layer_cycles(fitted, graph, op, e, stored, active)
+
     return cycles
 
 
-def _stored_bytes(encoded: EncodedMatrix) -> int:
+def stored_bytes(encoded: EncodedMatrix) -> int:
     """Streams, and what the record needs beyond that of the simplest codec."""
     coded, placed = encoded.coded, encoded.placed
     record = len(coded.code_counts) + len(placed.code_counts)
