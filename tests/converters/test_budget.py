@@ -11,6 +11,7 @@ from random_graphs import random_graph
 from zeroskip.converters import budget, container
 from zeroskip.converters.budget import Budget, best
 from zeroskip.converters.description import describe
+from zeroskip.converters.ir import RELU, FullyConnected, Graph, Op, Quantization, Tensor
 from zeroskip.converters.planner import Prefer
 from zeroskip.errors import FitError, InputError, ModelError
 
@@ -65,7 +66,7 @@ def test_many_points_are_thinned_within_their_limits(monkeypatch: pytest.MonkeyP
     assert cost[0][1] <= cost[1][1] <= 1.25 * cost[0][1]
 
 
-def limits(seed: int) -> tuple[container.Graph, int, int, float]:
+def limits(seed: int) -> tuple[Graph, int, int, float]:
     """A random graph; bytes and arena of its smallest container, cycles of the fastest plan."""
     graph = random_graph(seed, "int8", 4)
     blob = container.build(graph)
@@ -119,21 +120,44 @@ def test_an_impossible_budget_is_an_error_with_the_closest_plan(seed: int) -> No
         budget.plan(graph, Budget(**roomy, latency_ms=1e-9))
 
 
-def test_less_ram_takes_codecs_with_less_scratch(data_root) -> None:
-    """Dense positions decode whole rows; others take scratch for what is not zero."""
-    from zeroskip.converters.frontends import tflite
+@pytest.fixture
+def sparse_pair() -> Graph:
+    """Two fully connected layers with a ReLU between: 40 % and 10 % of their weights, shared."""
+    rng = np.random.default_rng(0)
+    q = Quantization((0.5,), 0)
+    relu = Quantization((0.5,), -128)
+    tensors = [Tensor("x", (120,), "int8", q)]
+    for i, (shape, density, out) in enumerate((((80, 120), 0.4, relu), ((60, 80), 0.1, q))):
+        data = (rng.integers(-8, 9, shape) * (rng.random(shape) < density)).astype(np.int8)
+        tensors += [
+            Tensor(f"w{i}", shape, "int8", q, data), Tensor(f"y{i}", (shape[0],), "int8", out)
+        ]  # fmt: skip
+    ops = (
+        Op("first", FullyConnected(RELU), ("x", "w0"), "y0"),
+        Op("second", FullyConnected(), ("y0", "w1"), "y1"),
+    )
+    return Graph("pair", {t.name: t for t in tensors}, ops, ("x",), ("y1",))
 
-    graph = tflite.load(data_root / "models" / "mlperf_tiny_vww_int8.tflite")
-    free = Budget(1 << 20, 1 << 20, "cortex-m4", 120_000_000)
-    fastest = budget.plan(graph, free)
-    late = free.milliseconds(fastest.cycles) * 1.02
-    small = budget.plan(graph, Budget(1 << 20, 1 << 20, "cortex-m4", 120_000_000, late))
-    assert small.flash_bytes < fastest.flash_bytes
-    assert free.milliseconds(small.cycles) <= late
-    smallest = len(container.build(graph, prefer=Prefer.SIZE))
-    between = (smallest + fastest.flash_bytes) // 2
-    fitted = budget.plan(graph, Budget(between, 1 << 20, "cortex-m4", 120_000_000))
-    assert fitted.flash_bytes <= between and fitted.cycles >= fastest.cycles
+
+def test_flash_is_traded_for_latency_and_ram(sparse_pair: Graph) -> None:
+    def plan(**limits: float) -> budget.Plan:
+        roomy = {"flash_bytes": 1 << 20, "ram_bytes": 1 << 20, "core": "cortex-m4"}
+        return budget.plan(sparse_pair, Budget(**{**roomy, "clock_hz": 120_000_000, **limits}))
+
+    fastest = plan()
+    smallest = len(container.build(sparse_pair, prefer=Prefer.SIZE))
+    assert smallest < fastest.flash_bytes
+    assert fastest.encoded["y1"].by_columns
+    late_ms = 1.05 * fastest.cycles / 120e3
+    late = plan(latency_ms=late_ms)
+    assert late.flash_bytes < fastest.flash_bytes and late.cycles / 120e3 <= late_ms
+    assert plan(latency_ms=1e3).flash_bytes <= smallest
+    between = plan(flash_bytes=(smallest + fastest.flash_bytes) // 2)
+    assert between.flash_bytes <= (smallest + fastest.flash_bytes) // 2
+    assert fastest.cycles <= between.cycles
+    # By columns takes 4 bytes of scratch per output.
+    tight = plan(ram_bytes=fastest.arena_bytes - 4)
+    assert tight.arena_bytes < fastest.arena_bytes and tight.cycles > fastest.cycles
 
 
 @pytest.mark.parametrize(
