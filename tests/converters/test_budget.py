@@ -1,6 +1,8 @@
 """Plans keep their budgets, are the best there are, and say what misses when there is none."""
 
+import csv
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
+from zeroskip import boards
+from zeroskip.conversion import CODE_RESERVE_BYTES, board_budget
 from zeroskip.converters import budget, container
 from zeroskip.converters.budget import Budget, best
 from zeroskip.converters.description import describe
@@ -169,3 +173,20 @@ def test_senseless_budgets_are_refused(wrong) -> None:
     good = {"flash_bytes": 1, "ram_bytes": 1, "core": "cortex-m4", "clock_hz": 1}
     with pytest.raises(InputError):
         Budget(**{**good, **wrong})
+
+
+def test_the_reserve_holds_the_largest_runtime_and_its_port() -> None:
+    """The port, start-up and console included, takes less than 2 KiB."""
+    with (Path(__file__).resolve().parents[2] / "benchmarks" / "sizes.csv").open() as file:
+        largest = max(int(row["text_bytes"]) for row in csv.DictReader(file))
+    assert largest + 2048 <= CODE_RESERVE_BYTES
+
+
+def test_the_default_budget_of_a_board_is_what_its_memories_leave() -> None:
+    board = boards.load("microbit")
+    found = board_budget(board)
+    assert found.flash_bytes == board.flash.size - CODE_RESERVE_BYTES
+    assert found.ram_bytes < board.ram.size - board.stack.size
+    assert (found.core, found.clock_hz, found.latency_ms) == ("cortex-m0", 16_000_000, None)
+    own = board_budget(board, flash_bytes=1000, ram_bytes=2000, latency_ms=3.5)
+    assert (own.flash_bytes, own.ram_bytes, own.latency_ms) == (1000, 2000, 3.5)
