@@ -85,7 +85,16 @@ class Plan:
 
 
 def plan(graph: Graph, budget: Budget, *, names: bool = True) -> Plan:
-    """The best plan within the budget. Raises FitError, with the closest plan's figures."""
+    """The best plan within the budget.
+
+    Raises FitError, with the closest plan's figures; InputError for a latency budget of a model
+    with float32 layers, of which costs.py only ranks the codecs.
+    """
+    if budget.latency_ms is not None and _has_float_layers(graph):
+        raise InputError(
+            f"'{graph.name}' has float32 layers, whose latency cannot be predicted: quantise it, "
+            "or leave the latency budget out"
+        )
     model = _Model(graph, costs.load(budget.core), names)
     fitting = _fitting_ram(model, budget)
     flash = budget.flash_bytes
@@ -100,6 +109,11 @@ def plan(graph: Graph, budget: Budget, *, names: bool = True) -> Plan:
     if missed is not None:
         raise _error(graph, budget, found, missed)
     return found
+
+
+def _has_float_layers(graph: Graph) -> bool:
+    weighted = (op for op in graph.ops if isinstance(op.attributes, Conv2D | FullyConnected))
+    return any(graph.output_tensor(op).dtype == "float32" for op in weighted)
 
 
 def _missed(found: Plan, budget: Budget) -> str | None:
@@ -276,8 +290,11 @@ def _error(graph: Graph, budget: Budget, closest: Plan, over: str) -> FitError:
         excess = closest.arena_bytes - budget.ram_bytes
         missed = f"RAM of {budget.ram_bytes:,} bytes by {excess:,} bytes"
         remedy = "use a smaller input or fewer channels in the widest layers"
+    time = f"{latency:.3g} ms ({costs.load(budget.core).provenance})"
+    if _has_float_layers(graph):
+        time = "a time that is not predicted for float32"
     return FitError(
         f"'{graph.name}' misses its budget: the closest plan is over the {missed}; it takes "
         f"{closest.flash_bytes:,} bytes, an arena of {closest.arena_bytes:,} bytes and "
-        f"{latency:.3g} ms ({costs.load(budget.core).provenance}); {remedy}"
+        f"{time}; {remedy}"
     )

@@ -58,6 +58,7 @@ def _as_json(
             row["choice"] = {
                 "reason": choice.reason,
                 "cycles": choice.chosen.cycles,
+                "cycles_rank_only": op.output.dtype == "float32",
                 "active_inputs": choice.active_inputs,
                 "alternatives": [asdict(alternative) for alternative in choice.alternatives],
             }
@@ -87,12 +88,14 @@ def _choices_as_text(d: Description, choices: list[Explanation], core: str) -> l
         [str(c.index), d.ops[c.index].name, f"{c.chosen.cycles / 1000:,.1f}", c.reason]
         for c in choices
     ]
+    ranking = "; float32 layers are priced as int8 ones, which ranks codecs, no more"
+    is_float = any(d.ops[c.index].output.dtype == "float32" for c in choices)
     return [
         "",
         *render(["", "name", "kcycles", "codec"], rows, left=(1, 3)),
         "",
         f"kcycles: of the layer on {core}, {costs.load(core).provenance}; behind a ReLU half of "
-        "the inputs are taken to be zero",
+        f"the inputs are taken to be zero{ranking if is_float else ''}",
     ]
 
 

@@ -175,6 +175,18 @@ def test_senseless_budgets_are_refused(wrong) -> None:
         Budget(**{**good, **wrong})
 
 
+def test_the_latency_of_float32_is_not_promised() -> None:
+    graph = next(
+        g for g in (random_graph(seed, "float32", 4) for seed in range(50))
+        if any(isinstance(op.attributes, FullyConnected) for op in g.ops)
+    )  # fmt: skip
+    roomy = {"flash_bytes": 1 << 24, "ram_bytes": 1 << 24, "core": "cortex-m4", "clock_hz": 10**8}
+    with pytest.raises(InputError, match="float32 layers, whose latency"):
+        budget.plan(graph, Budget(**roomy, latency_ms=1e6))
+    with pytest.raises(FitError, match="not predicted for float32"):
+        budget.plan(graph, Budget(**{**roomy, "flash_bytes": 40}))
+
+
 def test_the_reserve_holds_the_largest_runtime_and_its_port() -> None:
     """The port, start-up and console included, takes less than 2 KiB."""
     with (Path(__file__).resolve().parents[2] / "benchmarks" / "sizes.csv").open() as file:
