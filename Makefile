@@ -23,7 +23,7 @@ C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(STAMP) $(EXTENSION) ## Make .venv with everything in it; repeats only what has changed.
@@ -90,6 +90,14 @@ bench: setup ## Estimate the MLPerf Tiny models of ZEROSKIP_DATA; writes benchma
 .PHONY: bench-codecs
 bench-codecs: setup ## Bytes and seconds of the weight codecs; writes benchmarks/codecs.md.
 	$(TEST_ENV) $(BIN)/python benchmarks/codecs.py --write
+
+.PHONY: bench-decode
+bench-decode: setup ## Cycles per decoded weight of every codec, emulated; writes benchmarks/decode.md.
+	$(BIN)/python benchmarks/decode.py --write
+
+.PHONY: costs
+costs: setup ## Refit the planner's costs to emulated layers: converters/costs.toml, benchmarks/costs.md.
+	$(BIN)/python benchmarks/fit_costs.py --write
 
 .PHONY: clean
 clean: ## Remove what was built; .venv stays (delete it by hand for a fresh start).

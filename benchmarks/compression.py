@@ -82,9 +82,7 @@ def _mnist(epochs: int, rate: float = 1e-3, **more: Any) -> Fit:
 
 
 def _cifar(epochs: int, rate: float = 0.05, distill: float = 0.0) -> Fit:
-    return Fit(
-        epochs, rate, "sgd", 128, 5e-5, warm_up=0.1, augment="crop-flip", distill=distill
-    )
+    return Fit(epochs, rate, "sgd", 128, 5e-5, warm_up=0.1, augment="crop-flip", distill=distill)
 
 
 ROWS: Final[dict[str, Row]] = {

@@ -79,6 +79,11 @@ class WeightDescription:
         """Fraction of zeros."""
         return 1 - self.nonzeros / self.size
 
+    @property
+    def entropy_ratio(self) -> float | None:
+        """Stored bytes to the bound; None if that is 0."""
+        return self.stream_bytes / self.entropy_bytes if self.entropy_bytes else None
+
 
 @dataclass(frozen=True)
 class OpDescription:
@@ -226,9 +231,36 @@ def _entropy(counts: Array) -> float:
 
 
 @dataclass(frozen=True)
+class StoredLayer:
+    """A weighted op as stored. `window` of a convolution: kernel height, width, stride y, x,
+    dilation y, x, padding top, left, groups; empty for a fully connected layer."""
+
+    index: int
+    x: TensorDescription
+    output: TensorDescription
+    window: tuple[int, ...]
+    encoded: EncodedMatrix
+    dtype: np.dtype[np.generic]
+
+
+def stored_layers(blob: bytes) -> list[StoredLayer]:
+    """The ops with weights. Raises FormatError."""
+    try:
+        return [
+            StoredLayer(op.index, op.inputs[0], op.output, op.window, op.encoded, op.dtype)
+            for op in _Container(blob).ops()
+            if op.encoded is not None
+        ]
+    except (struct.error, ValueError, KeyError, IndexError) as error:
+        raise FormatError(f"damaged container: {error}") from None
+
+
+@dataclass(frozen=True)
 class _ParsedOp:
     index: int
     code: OpCode
+    inputs: tuple[TensorDescription, ...]
+    window: tuple[int, ...]
     output: TensorDescription
     bytes: int
     dtype: np.dtype[np.generic]
@@ -291,24 +323,21 @@ class _Container:
         count = {OpCode.BINARY: 2, OpCode.CONCAT: 0}.get(code, 1)
         if code is OpCode.CONCAT:
             count = body.u8()
-        inputs = body.vars(count)
+        inputs = tuple(self._tensors[i] for i in body.vars(count))
+        window: tuple[int, ...] = ()
         output = self._tensors[body.var()]
         dtype = np.dtype(output.dtype)
         encoded = None
-        used += sum(
-            math.prod(t.shape) * np.dtype(t.dtype).itemsize
-            for t in (self._tensors[i] for i in inputs)
-            if t.constant
-        )
+        used += sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in inputs if t.constant)
         if code is OpCode.TABLE:
             used += 256
         if code in (OpCode.CONV, OpCode.FULLY_CONNECTED):
             if code is OpCode.CONV:
-                body.vars(9)
+                window = body.vars(9)
             encoded = self._weights(body, dtype)
             channels = encoded.cols if encoded.by_columns else encoded.rows
             used += encoded.stream_bytes + self._stage_bytes(body, dtype, channels)
-        return _ParsedOp(index, code, output, used, dtype, encoded)
+        return _ParsedOp(index, code, inputs, window, output, used, dtype, encoded)
 
     def _stage_bytes(self, r: Reader, dtype: np.dtype[np.generic], channels: int) -> int:
         """Bytes of the bias and requantisation data."""

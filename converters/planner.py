@@ -4,22 +4,25 @@
 weights are zero, dense positions are left out: an entropy code of the values can make them
 as small as the others, but every zero would then be decoded and take scratch.
 
-`speed`: the pair that decodes in the fewest estimated cycles, by `DECODE_CYCLES` below; the
-smaller of equals. A fully connected layer whose input went through a ReLU is stored by columns,
-so that the columns of zero activations are skipped unread (EIE, Han et al., ISCA 2016);
-convolutions decode each filter once per inference, so their layout is always by rows.
+`speed`: the pair and layout with the fewest predicted cycles on a Cortex-M4 (costs.py); the
+smaller of equals. A fully connected layer may be stored by columns, so that the columns of zero
+activations are skipped unread (EIE, Han et al., ISCA 2016); convolutions decode each filter once
+per inference, so their layout is always by rows.
+
+budget.py chooses for a whole model under limits of flash, RAM and latency.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 import numpy.typing as npt
 
-from zeroskip.converters import codecs
-from zeroskip.converters.codecs import Candidate, EncodedMatrix
+from zeroskip.converters import codecs, costs
+from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import (
     Binary,
     Conv2D,
@@ -38,23 +41,9 @@ class Prefer(Enum):
     SPEED = "speed"
 
 
-# Rough cycles of the portable decoder on a Cortex-M4: per position examined, per unit of a gap
-# stream, per stored element and per Huffman bit. Guessed from the inner loops of
-# runtime_c/src/zs_position_*.c and zs_value_*.c, not measured: they rank codecs, no more.
-DECODE_CYCLES: Final = {
-    "dense": 4.0,
-    "bitmask position": 1.0,
-    "bitmask": 14.0,
-    "gap4 unit": 12.0,
-    "block position": 10.0,
-    "gap": 16.0,
-    "ans position": 18.0,
-    "raw": 7.0,
-    "packed": 14.0,
-    "huffman": 14.0,
-    "huffman bit": 4.0,
-    "ans": 60.0,
-}
+SPEED_CORE: Final = "cortex-m4"
+# The share of inputs that are not zero, where a ReLU came before; assumed, not measured.
+ACTIVE_AFTER_RELU: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,39 +59,33 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
     weight = graph.tensors[op.inputs[1]]
     assert weight.data is not None
     matrix: npt.NDArray[Any] = weight.data.reshape(weight.shape[0], -1)
-    by_columns = (
-        prefer is Prefer.SPEED
-        and isinstance(op.attributes, FullyConnected)
-        and _rectified(graph, op.inputs[0])
-    )
-    options = list(codecs.candidates(matrix, weight.zero_point, by_columns))
-    if 2 * int((matrix != weight.zero_point).sum()) < matrix.size:
-        options = [e for e in options if e.positions != "dense"]
+    sparse = 2 * int((matrix != weight.zero_point).sum()) < matrix.size
     if prefer is Prefer.SIZE:
-        best = min(options, key=lambda e: e.bytes)
-    else:
-        best = min(options, key=lambda e: (decode_cycles(e), e.bytes))
-    return Choice(best.encode(), {e.name: e.bytes for e in options})
+        options = list(codecs.candidates(matrix, weight.zero_point))
+        if sparse:
+            options = [e for e in options if e.positions != "dense"]
+        smallest = min(options, key=lambda e: e.bytes)
+        return Choice(smallest.encode(), {e.name: e.bytes for e in options})
+    layouts = (False, True) if isinstance(op.attributes, FullyConnected) else (False,)
+    encoded = [e.encode() for c in layouts for e in codecs.candidates(matrix, weight.zero_point, c)]
+    cycles = _predictor(graph, op, matrix)
+    best = min(encoded, key=lambda e: (cycles(e), e.bytes))
+    return Choice(best, {e.name: e.bytes for e in encoded})
 
 
-def decode_cycles(encoded: Candidate | EncodedMatrix) -> float:
-    """Estimated Cortex-M4 cycles to decode the whole matrix once."""
-    c = DECODE_CYCLES
-    if encoded.positions == "dense":
-        cycles = c["dense"] * encoded.count
-    elif encoded.positions == "bitmask":
-        cycles = c["bitmask position"] * encoded.rows * encoded.cols + c["bitmask"] * encoded.count
-    elif encoded.positions == "gap4":
-        cycles = c["gap4 unit"] * encoded.position_bytes * 2
-    elif encoded.positions == "block":
-        cycles = c["block position"] * encoded.position_bytes * 8
-    elif encoded.positions == "gap":
-        cycles = c["gap"] * encoded.count + c["huffman bit"] * encoded.position_bytes * 8
-    else:
-        cycles = c["ans position"] * encoded.rows * encoded.cols
-    cycles += c[encoded.values] * encoded.count
-    if encoded.values == "huffman":
-        cycles += c["huffman bit"] * encoded.value_bytes * 8
+def active_inputs(graph: Graph, name: str) -> float:
+    """The share of a tensor's elements assumed not to be zero."""
+    return ACTIVE_AFTER_RELU if _rectified(graph, name) else 1.0
+
+
+def _predictor(graph: Graph, op: Op, matrix: npt.NDArray[Any]) -> Callable[[EncodedMatrix], float]:
+    fitted = costs.load(SPEED_CORE)
+    active = active_inputs(graph, op.inputs[0])
+
+    def cycles(e: EncodedMatrix) -> float:
+        stored = matrix.T if e.by_columns else matrix
+        return costs.layer_cycles(fitted, graph, op, e, stored, active)
+
     return cycles
 
 

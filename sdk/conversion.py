@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from zeroskip.boards import Board
+from zeroskip.converters import budget as budgets
 from zeroskip.converters import container
+from zeroskip.converters.budget import Budget
 from zeroskip.converters.ir import Array, Graph
 from zeroskip.converters.planner import Prefer
 from zeroskip.errors import FormatError, InputError, MissingToolError, UnsupportedError
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     Source = torch.nn.Module | ExportedProgram | str | os.PathLike[str]
+
+# What a board's memories hold beside the model, at most: the runtime with every op and codec at
+# -O2 and the port (benchmarks/sizes.csv), and the port's own data. `zeroskip build` measures.
+CODE_RESERVE_BYTES: Final = 32 * 1024
+DATA_RESERVE_BYTES: Final = 512
 
 
 def convert(
@@ -30,6 +38,7 @@ def convert(
     float32: bool = False,
     float_io: bool = False,
     prefer: str = "size",
+    budget: Budget | None = None,
     names: bool = True,
 ) -> bytes:
     """Convert a model to a .zsk container, losslessly but for the quantisation asked for.
@@ -45,11 +54,15 @@ def convert(
             mean squared quantisation error.
         float32: keep a PyTorch model in float32.
         float_io: let a quantised model take and give float32.
-        prefer: "size" or "speed" of the weight codecs (see converters/planner.py).
+        prefer: "size" or "speed" of the weight codecs (see converters/planner.py); without
+            effect if there is a budget.
+        budget: limits of flash, RAM and latency (see converters/budget.py), such as
+            `board_budget` gives: the fastest container that fits, or, if there is a limit of
+            latency, the smallest that meets it.
         names: keep op names for reports.
 
     Returns the container's bytes; equal models and options give equal bytes. Raises
-    UnsupportedError, ModelError or InputError; OSError for a file that cannot be read.
+    UnsupportedError, ModelError, InputError or FitError; OSError for a file that cannot be read.
     """
     graph = load_graph(
         source,
@@ -59,9 +72,34 @@ def convert(
         float32=float32,
         float_io=float_io,
     )
-    blob = container.build(graph, prefer=_prefer(prefer), names=names)
+    wanted = _prefer(prefer)
+    if budget is None:
+        blob = container.build(graph, prefer=wanted, names=names)
+    else:
+        plan = budgets.plan(graph, budget, names=names)
+        blob = container.build(graph, choose=plan.choose, names=names)
     _prove(blob)
     return blob
+
+
+def board_budget(
+    board: Board,
+    *,
+    flash_bytes: int | None = None,
+    ram_bytes: int | None = None,
+    latency_ms: float | None = None,
+) -> Budget:
+    """The budget of a model on a board, at the board's highest clock.
+
+    `flash_bytes` is for the container alone, default: the board's flash less CODE_RESERVE_BYTES.
+    `ram_bytes` is for the arena alone, default: the board's RAM less the stack and
+    DATA_RESERVE_BYTES. Raises InputError.
+    """
+    if flash_bytes is None:
+        flash_bytes = board.flash.size - CODE_RESERVE_BYTES
+    if ram_bytes is None:
+        ram_bytes = board.ram.size - board.stack.size - DATA_RESERVE_BYTES
+    return Budget(flash_bytes, ram_bytes, board.core.name, board.clock.hz, latency_ms)
 
 
 def load_graph(

@@ -11,23 +11,34 @@ unsigned zs_block_take(struct zs_decoder *d, uint16_t *cols, unsigned max)
     const struct zs_weights *w = d->weights;
     const uint32_t block = 1u << w->block_bits;
     const uint32_t end = w->positions_size * 8;
+    uint32_t bit = d->position_bit;
+    uint32_t col = d->col;
+    bool inside = d->pending;
     unsigned n = 0;
-    while (n < max && d->col < w->cols && d->position_bit < end) {
-        if ((d->col & (block - 1)) == 0 && !d->pending) {
-            d->pending = zs_bits_take(w->positions, &d->position_bit, 1) != 0;
-            if (!d->pending) {
-                d->col += block;
-            }
+    while (n < max && col < w->cols && bit < end) {
+        const uint32_t window = zs_bits_peek(w->positions, bit);
+        if (!inside) {
+            const unsigned zeros = zs_leading_zeros(window | 1u << (32 - ZS_PEEK_BITS - 1));
+            const uint32_t blocks = (w->cols - col + block - 1) >> w->block_bits;
+            inside = zeros < blocks && zeros < ZS_PEEK_BITS;
+            const uint32_t empty = zeros < blocks ? zeros : blocks;
+            bit += empty + (inside ? 1 : 0);
+            col += empty << w->block_bits;
             continue;
         }
-        if (zs_bits_take(w->positions, &d->position_bit, 1) != 0) {
-            cols[n++] = (uint16_t)d->col;
-        }
-        d->col++;
-        d->pending = (d->col & (block - 1)) != 0;
+        uint32_t left = block - (col & (block - 1)); /* columns of the block */
+        left = left < w->cols - col ? left : w->cols - col;
+        const unsigned width = left < ZS_PEEK_BITS ? (unsigned)left : ZS_PEEK_BITS;
+        const uint32_t before = col;
+        n += zs_mask_columns(window, width, &col, cols + n, max - n);
+        bit += col - before;
+        inside = (col & (block - 1)) != 0 && col < w->cols;
     }
+    d->position_bit = bit;
+    d->col = col;
+    d->pending = inside;
     d->left -= n;
-    d->row_done = d->col >= w->cols || d->position_bit >= end;
+    d->row_done = col >= w->cols || bit >= end;
     return n;
 }
 

@@ -6,24 +6,79 @@
 
 #if ZS_CODEC_GAP
 
+#define TABLE_SHIFT (32 - ZS_GAP_TABLE_BITS)
+
+void zs_gap_start(struct zs_decoder *d)
+{
+    const struct zs_weights *w = d->weights;
+    memset(&d->gap_table, 0, sizeof d->gap_table);
+    if (w->count < ZS_HUFFMAN_TABLE_PAYS) {
+        return;
+    }
+    uint8_t *lengths = d->gap_table.length;
+    uint8_t *symbols = d->gap_table.symbol;
+    zs_huffman_fill(lengths, symbols, ZS_GAP_TABLE_BITS, &w->gap_code);
+    for (unsigned i = 0; i < 1u << ZS_GAP_TABLE_BITS; i++) {
+        if (lengths[i] != 0) {
+            symbols[i] = w->gaps[symbols[i]];
+        }
+    }
+}
+
 unsigned zs_gap_take(struct zs_decoder *d, uint16_t *cols, unsigned max)
 {
     const struct zs_weights *w = d->weights;
+    const uint8_t *stream = w->positions;
     const uint32_t end = w->positions_size * 8;
+    const uint32_t row_end = w->cols;
+    const uint32_t escape = w->gap_escape;
+    const unsigned want = d->left < max ? (unsigned)d->left : max;
+    uint32_t bit = d->position_bit;
+    uint32_t col = d->col;
+    uint32_t window = 0;
+    unsigned codes = 0; /* that the window surely holds, if they are short */
     unsigned n = 0;
-    while (n < max) {
-        while (!d->pending && d->left > 0 && d->position_bit < end) {
-            const uint32_t rank = zs_huffman_next(&w->gap_code, w->positions, &d->position_bit);
-            d->col += w->gaps[rank];
-            d->pending = w->gaps[rank] != w->gap_escape;
+    if (want > 0 && d->pending) {
+        if (col >= row_end) {
+            d->row_done = true;
+            return 0;
         }
-        if (!d->pending || d->col >= w->cols) {
-            break;
-        }
-        cols[n++] = (uint16_t)d->col++;
-        d->pending = false;
-        d->left--;
+        cols[n++] = (uint16_t)col++;
     }
+    bool pending = false;
+    while (n < want) {
+        if (codes == 0) {
+            if (bit >= end) {
+                break;
+            }
+            window = zs_bits_peek(stream, bit);
+            codes = ZS_PEEK_BITS / ZS_GAP_TABLE_BITS;
+        }
+        codes--;
+        const unsigned length = d->gap_table.length[window >> TABLE_SHIFT];
+        uint32_t run = d->gap_table.symbol[window >> TABLE_SHIFT];
+        if (length == 0) {
+            uint32_t next = bit;
+            window = zs_bits_peek(stream, bit);
+            run = w->gaps[zs_huffman_search(&w->gap_code, run, window, &next)];
+            bit = next;
+            codes = 0;
+        }
+        bit += length;
+        window <<= length;
+        col += run;
+        if (run != escape) {
+            if (col >= row_end) {
+                pending = true;
+                break;
+            }
+            cols[n++] = (uint16_t)col++;
+        }
+    }
+    d->position_bit = bit;
+    d->col = col;
+    d->pending = pending;
+    d->left -= n;
     d->row_done = n < max;
     return n;
 }

@@ -6,9 +6,18 @@
 void zs_packed_take(struct zs_decoder *d, void *weights, unsigned n)
 {
     const struct zs_weights *w = d->weights;
+    const unsigned width = w->index_bits;
+    uint32_t window = 0;
+    unsigned left = 0; /* bits of the window */
     for (unsigned i = 0; i < n; i++) {
-        const uint32_t index = zs_bits_take(w->values, &d->value_bit, w->index_bits);
-        zs_weight_store(w, w->codebook, index, weights, i);
+        if (left < width) {
+            window = zs_bits_peek(w->values, d->value_bit);
+            left = ZS_PEEK_BITS;
+        }
+        zs_weight_store(w, w->codebook, window >> (32 - width), weights, i);
+        window <<= width;
+        left -= width;
+        d->value_bit += width;
     }
 }
 

@@ -20,14 +20,14 @@ static void read_huffman(struct zs_reader *r, uint32_t count, struct zs_huffman 
     for (unsigned length = 1; length <= max_length; length++) {
         const uint32_t codes = zs_reader_var(r);
         code <<= 1;
-        huffman->rank[length] = (int32_t)symbols - (int32_t)code;
+        huffman->rank[length] = (int16_t)((int32_t)symbols - (int32_t)code);
         if (codes > (1u << length) - code) {
             zs_reader_fail(r); /* over-full */
             return;
         }
         code += codes;
         symbols += codes;
-        huffman->limit[length] = code << (16 - length);
+        huffman->limit[length] = (uint16_t)(code << (ZS_MAX_CODE_LENGTH - length));
     }
     if (code != 1u << max_length || symbols != count || symbols < 2) {
         zs_reader_fail(r); /* incomplete */
@@ -204,7 +204,19 @@ void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_floa
 
 void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights)
 {
-    *d = (struct zs_decoder){ .weights = weights, .left = weights->count };
+    memset(d, 0, offsetof(struct zs_decoder, gap_table));
+    d->weights = weights;
+    d->left = weights->count;
+#if ZS_CODEC_GAP
+    if (weights->position_codec == ZS_POSITION_GAP) {
+        zs_gap_start(d);
+    }
+#endif
+#if ZS_CODEC_HUFFMAN
+    if (weights->value_codec == ZS_VALUE_HUFFMAN) {
+        zs_huffman_start(d);
+    }
+#endif
     d->position_bit = weights->ans_mask.start_bit;
     d->position_state = ZS_ANS_START; /* as after a segment; the first is loaded when it is due */
     d->value_state = ZS_ANS_START;

@@ -16,6 +16,7 @@
 #ifndef ZS_WEIGHTS_H
 #define ZS_WEIGHTS_H
 
+#include "zs_huffman.h"
 #include "zs_internal.h"
 
 enum zs_position_codec {
@@ -33,16 +34,9 @@ enum zs_value_codec {
     ZS_VALUE_ANS = 3
 };
 
-#define ZS_MAX_CODE_LENGTH 15
 #define ZS_ANS_BITS 12
 #define ZS_ANS_SUM (1u << ZS_ANS_BITS)
 #define ZS_ANS_START (1u << 16) /* the state before the first symbol was encoded */
-
-/* A canonical, complete Huffman code, decoded by comparing with where each length ends. */
-struct zs_huffman {
-    uint32_t limit[ZS_MAX_CODE_LENGTH + 1]; /* past the last code of a length, << 16 - length */
-    int32_t rank[ZS_MAX_CODE_LENGTH + 1];   /* rank of a code among all - the code */
-};
 
 /* Positions by asymmetric numeral systems. In the stream stand u16s, where the slots of row
  * classes 1, 2 ... start and the probability of 0 of each row class and column class in 1/65536
@@ -89,6 +83,10 @@ struct zs_weights {
     unsigned directory_bits[3]; /* elements, position units, huffman bits */
 };
 
+/* log2 of a table's entries: two bytes each, on the stack. A peek holds 4 or 3 such codes. */
+#define ZS_GAP_TABLE_BITS 6
+#define ZS_VALUE_TABLE_BITS 7
+
 struct zs_decoder {
     const struct zs_weights *weights;
     uint32_t position_bit, value_bit; /* cursors in the streams */
@@ -102,6 +100,13 @@ struct zs_decoder {
     uint32_t left; /* stored elements left: in all, by columns in this row */
     bool pending;  /* gaps: col is that of an element already read; block: inside a block */
     bool row_done;
+    /* Tables of zs_huffman.h, for gap and huffman; undefined with other codecs. */
+    struct {
+        uint8_t length[1u << ZS_GAP_TABLE_BITS], symbol[1u << ZS_GAP_TABLE_BITS];
+    } gap_table;
+    struct {
+        uint8_t length[1u << ZS_VALUE_TABLE_BITS], symbol[1u << ZS_VALUE_TABLE_BITS];
+    } value_table;
 };
 
 /* Parse a weight record; weights->count is 0 if the reader failed. */
@@ -123,6 +128,10 @@ unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, un
 /* The two halves of it, for zs_weights_check(); zeros are not dropped. */
 unsigned zs_decoder_positions(struct zs_decoder *d, uint16_t *cols, unsigned max);
 void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n);
+
+/* Fill the tables of a decoder that was just begun. */
+void zs_gap_start(struct zs_decoder *d);
+void zs_huffman_start(struct zs_decoder *d);
 
 /* One file per codec. Positions give columns and return how many; values follow suit. */
 unsigned zs_dense_take(struct zs_decoder *d, uint16_t *cols, unsigned max);
@@ -152,27 +161,6 @@ static inline void zs_weight_store(const struct zs_weights *w, const uint8_t *ta
     ((int16_t *)weights)[i] = (int16_t)((int8_t)table[index] - w->zero_point);
 }
 
-/* The 25 bits or more from `bit` on, left-aligned. May fetch 3 bytes past the stream. */
-static inline uint32_t zs_bits_peek(const uint8_t *stream, uint32_t bit)
-{
-    const uint8_t *p = stream + (bit >> 3);
-    const uint32_t word = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-    return word << (bit & 7);
-}
-
-/* The rank of the next Huffman code. */
-static inline uint32_t zs_huffman_next(const struct zs_huffman *code, const uint8_t *stream,
-                                       uint32_t *bit)
-{
-    const uint32_t window = zs_bits_peek(stream, *bit) >> 16;
-    unsigned length = 1;
-    while (window >= code->limit[length]) {
-        length++; /* ends: the code is complete, so the last limit is 2^16 */
-    }
-    *bit += length;
-    return (uint32_t)((int32_t)(window >> (16 - length)) + code->rank[length]);
-}
-
 /*
  * Asymmetric numeral systems (Duda 2013), 32-bit state in [2^16, 2^32), 16-bit
  * words. After a symbol that takes [start, start + frequency) of the 2^bits
@@ -198,14 +186,6 @@ static inline uint32_t zs_ans_load(const uint8_t *stream, uint32_t size, uint32_
     const uint32_t at = *bit >> 3;
     *bit += 32;
     return at + 4 <= size ? zs_load_u32(stream + at) : 0u;
-}
-
-/* The next `n` bits, 0 to 24. */
-static inline uint32_t zs_bits_take(const uint8_t *stream, uint32_t *bit, unsigned n)
-{
-    const uint32_t value = n == 0 ? 0 : zs_bits_peek(stream, *bit) >> (32 - n);
-    *bit += n;
-    return value;
 }
 
 #endif

@@ -3,8 +3,11 @@
 import argparse
 from pathlib import Path
 
-from zeroskip.conversion import convert, load_arrays
+from zeroskip import boards
+from zeroskip.conversion import board_budget, convert, load_arrays
+from zeroskip.converters.budget import Budget
 from zeroskip.converters.container import describe
+from zeroskip.errors import InputError
 from zeroskip.tools import write_whole
 
 
@@ -30,8 +33,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefer",
         choices=("size", "speed"),
-        default="size",
-        help="weight codecs: fewest bytes, or fastest to decode (default: size)",
+        help="weight codecs: fewest bytes, or fewest estimated cycles (default: size)",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--board",
+        help="the fastest container that fits this board; a name from `zeroskip boards`, or a "
+        "folder with board.toml",
+    )
+    limits.add_argument(
+        "--flash",
+        type=parse_bytes,
+        metavar="N",
+        help="bytes for the container, such as 60000 or 64K (board's flash less 32K for code)",
+    )
+    limits.add_argument(
+        "--ram",
+        type=parse_bytes,
+        metavar="N",
+        help="bytes for the arena, scratch included (board's RAM less stack and 512)",
+    )
+    limits.add_argument(
+        "--latency-ms",
+        type=float,
+        metavar="T",
+        help="the smallest container of which an inference is estimated to take at most this",
     )
     parser.add_argument("--strip", action="store_true", help="leave the names of layers out")
 
@@ -43,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         clipping=args.clipping,
         float32=args.float32,
         float_io=args.float_io,
-        prefer=args.prefer,
+        prefer=args.prefer or "size",
+        budget=_budget(args),
         names=not args.strip,
     )
     write_whole(args.output, blob)
@@ -55,3 +82,29 @@ def run(args: argparse.Namespace) -> int:
         f"{summary.macs:,} MACs of which {summary.macs_nonzero_weight:,} with a non-zero weight"
     )
     return 0
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes: digits, then perhaps K or KB for 1,024. Raises ArgumentTypeError."""
+    number = text.upper().removesuffix("B").removesuffix("K")
+    unit = 1024 if "K" in text.upper() else 1
+    plain = text.upper() in (number, number + "K", number + "KB")
+    if not (plain and number.isascii() and number.isdigit() and int(number) > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of bytes such as 60000 or 64K")
+    return int(number) * unit
+
+
+def _budget(args: argparse.Namespace) -> Budget | None:
+    limits = {"--flash": args.flash, "--ram": args.ram, "--latency-ms": args.latency_ms}
+    if args.board is None:
+        if given := [name for name, value in limits.items() if value is not None]:
+            raise InputError(f"{given[0]} needs --board, for its core and clock")
+        return None
+    if args.prefer is not None:
+        raise InputError("--prefer and --board exclude each other: a board's limits decide")
+    return board_budget(
+        boards.load(args.board),
+        flash_bytes=args.flash,
+        ram_bytes=args.ram,
+        latency_ms=args.latency_ms,
+    )

@@ -141,9 +141,7 @@ def _coded(matrix: Array, positions: str, values: str) -> _Coded | None:
     encoded = codecs.encode(matrix, 0, positions, values)
     if encoded is None:  # all zero, or a single value: nothing to tell apart
         return None
-    return _Coded(
-        int(encoded.coded.bits.sum()), 8 * len(encoded.placed.stream), encoded.stream_bytes
-    )
+    return _Coded(8 * encoded.value_bytes, 8 * encoded.position_bytes, encoded.stream_bytes)
 
 
 def _sum(parts: Sequence[_Coded | None]) -> _Coded:

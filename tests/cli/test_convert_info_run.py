@@ -1,5 +1,6 @@
 """The commands convert, info and run: what they print, and one line for every mistake."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from zeroskip.cli import main
+from zeroskip.cli.convert import parse_bytes
 from zeroskip.runtime import Model
 
 
@@ -59,6 +61,62 @@ def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:
     assert info["macs"] == sum(op["macs"] for op in info["ops"]) == 2_656_768
     assert info["ops"][0]["weights"]["entropy_bytes"] < info["ops"][0]["weights"]["stream_bytes"]
     assert sum(info["sections"].values()) == info["bytes"]
+
+
+def test_convert_within_a_boards_limits(kws: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "kws.zsk"
+    convert = ["convert", str(kws), "-o", str(out), "--board", "nucleo-l4r5zi"]
+    assert main([*convert, "--flash", "26900", "--ram", "17K"]) == 0
+    assert out.stat().st_size <= 26_900
+    before = out.read_bytes()
+    assert main([*convert, "--latency-ms", "300"]) == 0
+    slow = out.stat().st_size
+    assert main(convert) == 0
+    assert slow <= out.stat().st_size
+    out.write_bytes(before)
+    capsys.readouterr()
+    for option, value, what in (
+        ("--flash", "20K", "over the flash of 20,480 bytes by 6,"),
+        ("--ram", "10KB", "over the RAM of 10,240 bytes by 6,"),
+        ("--latency-ms", "1", "over the latency of 1 ms by 2"),
+    ):
+        line = fails(capsys, 2, *convert, option, value)
+        assert what in line and "closest plan" in line and "estimated" in line
+    assert out.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    assert "over the RAM" in fails(capsys, 2, *convert[:5], "microbit")
+
+
+def test_limits_need_a_board_and_exclude_a_preference(kws: Path, tmp_path: Path, capsys) -> None:
+    convert = ["convert", kws, "-o", tmp_path / "kws.zsk"]
+    assert "--latency-ms needs --board" in fails(capsys, 2, *convert, "--latency-ms", "5")
+    line = fails(capsys, 2, *convert, "--board", "microbit", "--prefer", "speed")
+    assert "exclude" in line
+    for text in ("-1", "K", "1.5K", "64M", "0", "6 4", "KB", "1KK"):
+        with pytest.raises(argparse.ArgumentTypeError, match="not a number of bytes"):
+            parse_bytes(text)
+    assert [parse_bytes(text) for text in ("60000", "64K", "64kb")] == [60_000, 65_536, 65_536]
+
+
+def test_info_says_what_else_could_have_been_chosen(container_path: Path, capsys) -> None:
+    assert main(["info", str(container_path), "--json", "--board", "microbit"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert "cortex-m0 itself is not fitted" in info["cycles_provenance"]
+    assert info["core"] == "cortex-m0" and info["board"]["ram_bytes"]["limit"] == 16_384
+    choices = {op["name"]: op["choice"] for op in info["ops"] if op["weights"]}
+    assert len(choices) == 10
+    for op in info["ops"]:
+        if op["weights"]:
+            found = {a["codec"]: a for a in op["choice"]["alternatives"]}
+            assert len(found) >= 12
+            assert found[op["codec"]]["cycles"] == op["choice"]["cycles"]
+            assert op["weights"]["entropy_ratio"] > 0.5
+            assert op["choice"]["reason"].startswith(op["codec"])
+    dense = [o for o in info["ops"] if o["op"] == "fully_connected"]
+    assert any("by columns" in a["codec"] for o in dense for a in o["choice"]["alternatives"])
+    assert main(["info", str(container_path), "--board", "microbit"]) == 0
+    text = capsys.readouterr().out
+    assert "smallest" in text and "fastest" in text and "kcycles" in text
+    assert "of 16,384" in text and "of 262,144 on microbit" in text and "estimated" in text
 
 
 def test_run_writes_what_the_model_gives(container_path: Path, tmp_path: Path) -> None:

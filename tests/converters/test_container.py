@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_graphs import random_graph
 
-from zeroskip.converters import container, description, planner
+from zeroskip.converters import budget, container, costs, description, planner
 from zeroskip.converters.description import describe, weights
 from zeroskip.converters.format import Reader, Writer
 from zeroskip.converters.frontends import tflite
@@ -83,17 +83,13 @@ def test_zeros_of_a_sparse_layer_take_no_scratch() -> None:
     assert choice.encoded.max_row == (graph.tensors["w"].data != 0).sum(axis=1).max()
 
 
-def test_speed_takes_the_least_decoding_and_columns_after_a_relu() -> None:
+def test_speed_takes_the_fewest_predicted_cycles() -> None:
     graph = dense_graph(sparse((60, 200), 0.05))
     encoded = planner.choose(graph, graph.ops[0], Prefer.SPEED).encoded
-    matrix = graph.tensors["w"].data
-    from zeroskip.converters import codecs
-
-    sparse_ones = [e for e in codecs.candidates(matrix, 0) if e.positions != "dense"]
-    least = min(planner.decode_cycles(e) for e in sparse_ones)
-    assert planner.decode_cycles(encoded) == least
-    assert not encoded.by_columns  # the graph's input is no ReLU's output
-    assert encoded.values == "raw"
+    found = budget.options(graph, graph.ops[0], costs.load(planner.SPEED_CORE))
+    least = min(option.cycles for option in found)
+    assert encoded.name in {option.encoded.name for option in found if option.cycles == least}
+    assert "ans" not in encoded.name and "huffman" not in encoded.name
 
 
 def test_a_layer_behind_a_relu_is_stored_by_columns(data_root) -> None:

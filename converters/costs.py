@@ -1,0 +1,261 @@
+"""Predicted cycles of a layer, from counts and fitted costs per count.
+
+A layer's cycles are the sum, over its position codec, its value codec and its kernel, of
+count x cost: how many elements, codes, bits, tiles ... the C runtime goes through, which follows
+from the weights and shapes, times cycles for each, from costs.toml. benchmarks/fit_costs.py fits
+those to runs on emulated cores and says how far predictions are off. They are estimates of
+estimates: the emulator's cycles are themselves a model (boards/cores/<core>.toml).
+
+Costs are those of int8 kernels; for float32 layers they rank codecs, no more.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroskip.converters.codecs import EncodedMatrix
+from zeroskip.converters.codecs.ans_values import Table
+from zeroskip.converters.codecs.base import Mask, histogram
+from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Pool2D
+from zeroskip.errors import InputError
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+Counts = dict[str, float]  # what is counted -> how often
+Group = tuple[str, Counts]  # the name of a table of costs.toml, and counts for its keys
+
+# Cores without costs of their own, and whose costs stand in for theirs.
+STAND_INS: Final = {
+    "cortex-m0": "cortex-m0plus",
+    "cortex-m7": "cortex-m4",
+    "cortex-m33": "cortex-m4",
+}
+
+_CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
+_TILE: Final = 4  # pixels that a convolution computes at a time
+_PEEK_BITS: Final = 25
+_VALUE_TABLE_BITS: Final = 7
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cycles per count on one core. `fitted_core` is another one where it stands in."""
+
+    core: str
+    fitted_core: str
+    source: str
+    median_error: float
+    groups: Mapping[str, Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        if any(cost < 0 for table in self.groups.values() for cost in table.values()):
+            raise InputError(f"costs of {self.core}: a cost is below 0")
+
+    def cycles(self, *groups: Group) -> float:
+        """The sum of count x cost."""
+        return sum(
+            count * self.groups[name].get(key, 0.0)
+            for name, counts in groups
+            for key, count in counts.items()
+        )
+
+    @property
+    def provenance(self) -> str:
+        """Where a cycle figure comes from, for people."""
+        stand_in = "" if self.core == self.fitted_core else f", {self.core} itself is not fitted"
+        return (
+            f"estimated with costs fitted to emulated runs on {self.fitted_core}, median error "
+            f"{100 * self.median_error:.0f} %{stand_in}"
+        )
+
+
+@cache
+def load(core: str) -> Costs:
+    """The costs of a core such as "cortex-m4". Raises InputError for an unknown one."""
+    document = tomllib.loads(resources.files(__package__).joinpath("costs.toml").read_text())
+    fitted = STAND_INS.get(core, core)
+    if fitted not in document:
+        known = ", ".join(sorted({*document, *STAND_INS}))
+        raise InputError(f"no costs for core '{core}': costs are known for {known}")
+    return parse(core, fitted, document[fitted])
+
+
+def parse(core: str, fitted: str, table: Mapping[str, Any]) -> Costs:
+    """A table of costs.toml."""
+    groups = {name: dict(value) for name, value in table.items() if isinstance(value, dict)}
+    return Costs(core, fitted, table["source"], float(table["median_error"]), groups)
+
+
+def layer_cycles(
+    costs: Costs, graph: Graph, op: Op, encoded: EncodedMatrix, matrix: Array, active: float
+) -> float:
+    """Cycles of one run of a Conv2D or FullyConnected.
+
+    `matrix` (rows, cols) are the weights as `encoded` stores them, transposed by columns; `active`
+    is the fraction of the inputs that is not zero.
+    """
+    return costs.cycles(*layer_groups(graph, op, encoded, matrix, active))
+
+
+def layer_groups(
+    graph: Graph, op: Op, encoded: EncodedMatrix, matrix: Array, active: float
+) -> tuple[Group, Group, Group]:
+    """The counts of positions, values and kernel."""
+    mask = matrix != encoded.zero_point
+    stored = np.ones_like(mask) if encoded.positions == "dense" else mask
+    elements = stored.sum(axis=1)
+    chunked = isinstance(op.attributes, FullyConnected)
+    calls = float((elements // _CHUNK + 1).sum() if chunked else encoded.rows)
+    runs = 1.0
+    if isinstance(op.attributes, FullyConnected):
+        inputs = encoded.rows if encoded.by_columns else encoded.cols
+        runs = graph.tensors[op.inputs[0]].size / inputs
+        runs *= active if encoded.by_columns else 1
+    positions = _position_counts(encoded, stored) | {"call": calls}
+    values = _value_counts(encoded, matrix[stored]) | {"call": calls}
+    kernel = kernel_counts(graph, op, encoded, mask, active, calls)
+    return (
+        (f"position {encoded.positions}", {k: runs * n for k, n in positions.items()}),
+        (f"value {encoded.values}", {k: runs * n for k, n in values.items()}),
+        kernel,
+    )
+
+
+def _position_counts(e: EncodedMatrix, stored: BoolArray) -> Counts:
+    size = e.rows * e.cols
+    counts: Counts = {"matrix": 1, "element": e.count}
+    bits = 8 * len(e.placed.stream)
+    match e.positions:
+        case "bitmask":
+            counts["word"] = e.rows * -(-e.cols // _PEEK_BITS)
+        case "gap4":
+            counts["code"] = bits // 4
+        case "block":
+            block = 1 << e.placed.block_bits
+            counts["live word"] = max(0, bits - size / block) / min(block, _PEEK_BITS)
+        case "gap":
+            gaps = Mask(stored, e.by_columns).gaps
+            counts["code"] = e.count + float((gaps // e.placed.gap_escape).sum())
+            counts["bit"] = bits
+        case "ans":
+            live = stored.any(axis=1).sum() * stored.any(axis=0).sum()
+            counts["bit"] = float(live)
+            counts["column"] = size
+    return counts
+
+
+def _value_counts(e: EncodedMatrix, elements: Array) -> Counts:
+    counts: Counts = {"matrix": 1, "element": e.count}
+    if e.values == "huffman":
+        assert e.coded.codebook is not None
+        lengths = np.repeat(np.arange(1, len(e.coded.code_counts) + 1), e.coded.code_counts)
+        found = histogram(elements)
+        longer = np.isin(found.symbols, e.coded.codebook[lengths > _VALUE_TABLE_BITS])
+        counts["long"] = float(found.counts[longer].sum())
+    elif e.values == "ans":
+        table, _ = Table.parse(e.coded.table, elements.dtype)
+        sizes, frequencies = np.array(table.classes, np.float64).T
+        shares = sizes * frequencies / (sizes * frequencies).sum()
+        inside = float(e.count * (shares * (sizes - 1) / 2).sum())
+        counts["class"] = float(e.count * (shares * np.arange(shares.size)).sum())
+        counts["index"] = inside
+        counts["delta"] = inside if table.delta_bits else 0.0
+    return counts
+
+
+def kernel_counts(
+    graph: Graph, op: Op, e: EncodedMatrix, mask: BoolArray, active: float, calls: float
+) -> Group:
+    """The kernel's table and counts; `calls` of the decoder are in each run of a matrix."""
+    if isinstance(op.attributes, Conv2D):
+        return _conv_counts(graph, op, e, mask)
+    inputs, outputs = (e.rows, e.cols) if e.by_columns else (e.cols, e.rows)
+    batch = graph.tensors[op.inputs[0]].size / inputs
+    live = float(mask.sum())
+    counts: Counts = {
+        "layer": 1,
+        "output": batch * outputs,
+        "element": batch * live * (active if e.by_columns else 1),
+        "call": batch * calls * (active if e.by_columns else 1),
+    }
+    if e.positions == "dense":
+        examined = batch * mask.size * (active if e.by_columns else 1)
+        counts |= {"examined": examined, "dropped": examined * (1 - live / mask.size)}
+    if e.by_columns:
+        return "fully connected by columns", counts | {"input": batch * inputs}
+    return "fully connected by rows", counts | {"mac": batch * live * active}
+
+
+def _conv_counts(graph: Graph, op: Op, e: EncodedMatrix, mask: BoolArray) -> Group:
+    """Counts of the loops of runtime_c/src/zs_conv_kernel.h, with no input row zero throughout."""
+    a = op.attributes
+    assert isinstance(a, Conv2D)
+    channels, in_h, in_w = graph.tensors[op.inputs[0]].shape
+    outputs, out_h, out_w = graph.output_tensor(op).shape
+    weights = graph.tensors[op.inputs[1]].shape
+    kernel_h, kernel_w = weights[2:]
+    pointwise = weights[2:] == (1, 1) and a.stride == (1, 1) and not any(a.padding[::2])
+    if pointwise:
+        in_h, in_w, out_h, out_w = 1, in_h * in_w, 1, out_h * out_w
+    taps = mask.reshape(weights).sum(axis=(1, 3))  # (outputs, kernel_h)
+    tops = np.arange(out_h) * a.stride[0] - a.padding[0]
+    rows = tops[:, None] + np.arange(kernel_h) * a.dilation[0]
+    inside = (rows >= 0) & (rows < in_h)  # (out_h, kernel_h)
+    used = taps @ inside.T.astype(np.int64)  # (outputs, out_h)
+    total = taps.sum(axis=1)
+    # A list of taps is made for a row, unless the one before used all taps and so does this one.
+    reused = (used[:, :-1] == total[:, None]) & inside.all(axis=1)[1:]
+    lists = out_h - reused.sum(axis=1)  # (outputs,)
+    inner = _inner_columns(in_w, out_w, kernel_w, a.stride[1], a.dilation[1], a.padding[2])
+    tiles = -(-inner // _TILE) if inner >= _TILE else 0
+    singles = 0 if tiles else inner
+    sweeps = float(used.sum())
+    counts: Counts = {
+        "layer": 1,
+        "input row": channels * in_h,
+        "filter": outputs,
+        "output row": outputs * out_h,
+        "list": float(lists.sum()),
+        "kernel row": float(lists.sum() * weights[1] * kernel_h),
+        "listed tap": float((lists * total).sum()),
+        "tile": outputs * out_h * tiles,
+        "tile tap": sweeps * tiles,
+        "edge pixel": outputs * out_h * (out_w - inner),
+        "edge tap": sweeps * (out_w - inner),
+        "single pixel": outputs * out_h * singles,
+        "single tap": sweeps * singles,
+    }
+    if e.positions == "dense":
+        counts |= {"examined": mask.size, "dropped": float(mask.size - mask.sum())}
+    depthwise = a.groups > 1 and a.groups == channels
+    return "depthwise" if depthwise else "pointwise" if pointwise else "conv", counts
+
+
+def _inner_columns(
+    in_w: int, out_w: int, kernel_w: int, stride: int, dilation: int, pad: int
+) -> int:
+    """Output columns whose windows lie inside the input."""
+    begin = -(-pad // stride)
+    last = in_w - 1 + pad - (kernel_w - 1) * dilation
+    end = min(last // stride + 1, out_w) if last >= 0 else 0
+    return max(0, end - begin)
+
+
+def other_group(graph: Graph, op: Op) -> Group | None:
+    """Counts of an op without weights; None for one that takes no time."""
+    kind = op.kind.lower()
+    if kind == "reshape":
+        return None
+    output = graph.output_tensor(op)
+    work = float(max(output.size, *(graph.tensors[name].size for name in op.inputs)))
+    if isinstance(op.attributes, Pool2D) and not op.attributes.adaptive:
+        work = float(output.size * np.prod(op.attributes.kernel))
+    return "other", {kind: work}
