@@ -73,8 +73,8 @@ NETWORKS: Final = {
 # The densities and index bits of Deep Compression, tables 2 and 3.
 _PAPER_300: Final = {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74}
 _PAPER_5: Final = {"conv1": 0.34, "conv2": 0.88, "fc1": 0.92, "fc2": 0.81}
-_SMALL_300: Final = {"fc1": 0.9875, "fc2": 0.965, "fc3": 0.80}
-_SMALL_5: Final = {"conv1": 0.66, "conv2": 0.978, "fc1": 0.9976, "fc2": 0.955}
+_SMALL_300: Final = {"fc1": 0.983, "fc2": 0.965, "fc3": 0.80}
+_SMALL_5: Final = {"conv1": 0.65, "conv2": 0.976, "fc1": 0.9972, "fc2": 0.95}
 
 
 def _mnist(epochs: int, rate: float = 1e-3, **more: Any) -> Fit:
@@ -91,7 +91,7 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "lenet300-small": Row(
         "lenet300", Goal(_SMALL_300),
-        _recipe(_mnist(36, 2e-3, distill=0.5), _mnist(6, 2e-4, distill=0.5), 16, revive=True),
+        _recipe(_mnist(40, 3e-3, distill=0.5), _mnist(6, 2e-4, distill=0.5), 16),
     ),
     "lenet5-paper": Row(
         "lenet5", Goal(_PAPER_5),
@@ -99,9 +99,7 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "lenet5-small": Row(
         "lenet5", Goal(_SMALL_5),
-        _recipe(
-            _mnist(14, 2e-3, distill=0.5), _mnist(2, 2e-4, distill=0.5), 8, revive=True, ramp=0.6
-        ),
+        _recipe(_mnist(14, 3e-3, distill=0.5), _mnist(2, 2e-4, distill=0.5), 8),
     ),
     "resnet8-80": Row(
         "resnet8", Goal(0.80),
