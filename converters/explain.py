@@ -6,6 +6,7 @@ whoever wrote it; bytes are exact, cycles predicted (converters/costs.py).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +108,12 @@ def _graph(layer: StoredLayer) -> tuple[Graph, Op]:
     quantized = layer.dtype == np.int8
     attributes: Conv2D | FullyConnected = FullyConnected()
     shape: tuple[int, ...] = matrix.shape
+    # A fully connected layer may take and give any shape of the right size.
+    runs = math.prod(layer.x.shape) // matrix.shape[1]
+    x_shape: tuple[int, ...] = (runs, matrix.shape[1])
+    y_shape: tuple[int, ...] = (runs, matrix.shape[0])
     if layer.window:
+        x_shape, y_shape = layer.x.shape, layer.output.shape
         kernel_h, kernel_w, sy, sx, dy, dx, top, left, groups = layer.window
         shape = (matrix.shape[0], layer.x.shape[0] // groups, kernel_h, kernel_w)
         bottom, right = (
@@ -124,9 +130,9 @@ def _graph(layer: StoredLayer) -> tuple[Graph, Op]:
         return Tensor(name, shape, layer.dtype.name, scale, data)
 
     tensors = (
-        tensor("x", layer.x.shape, layer.x.zero_point, None),
+        tensor("x", x_shape, layer.x.zero_point, None),
         tensor("w", shape, layer.encoded.zero_point, matrix.reshape(shape)),
-        tensor("y", layer.output.shape, layer.output.zero_point, None),
+        tensor("y", y_shape, layer.output.zero_point, None),
     )
     op = Op("layer", attributes, ("x", "w"), "y")
     return Graph("layer", {t.name: t for t in tensors}, (op,), ("x",), ("y",)), op

@@ -76,7 +76,7 @@ def test_convert_within_a_boards_limits(kws: Path, tmp_path: Path, capsys) -> No
     out.write_bytes(before)
     capsys.readouterr()
     for option, value, what in (
-        ("--flash", "20K", "over the flash of 20,480 bytes by 6,"),
+        ("--flash", "20K", "over the flash of 20,480 bytes by 5,"),
         ("--ram", "10KB", "over the RAM of 10,240 bytes by 6,"),
         ("--latency-ms", "1", "over the latency of 1 ms by 2"),
     ):
