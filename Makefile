@@ -95,6 +95,11 @@ bench-codecs: setup ## Bytes and seconds of the weight codecs; writes benchmarks
 bench-decode: setup ## Cycles per decoded weight of every codec, emulated; writes benchmarks/decode.md.
 	$(BIN)/python benchmarks/decode.py --write
 
+.PHONY: bench-compression
+bench-compression: setup ## Train, prune, share and encode LeNets and ResNet-8 (hours): benchmarks/compression.md.
+	$(BIN)/python benchmarks/compression.py all
+	$(BIN)/python benchmarks/compression.py table --write
+
 .PHONY: costs
 costs: setup ## Refit the planner's costs to emulated layers: converters/costs.toml, benchmarks/costs.md.
 	$(BIN)/python benchmarks/fit_costs.py --write

@@ -1,11 +1,13 @@
 """Deep Compression on LeNet-300-100, LeNet-5 and ResNet-8: training to container, and a table.
 
-    python benchmarks/compression.py run lenet300-paper --seed 0      # one row, hours or minutes
-    python benchmarks/compression.py table                            # from what `run` left
+    python benchmarks/compression.py run lenet300-paper --seed 0      # one row, minutes to an hour
+    python benchmarks/compression.py all                              # every row and seed: hours
+    python benchmarks/compression.py table --write                    # from what the runs left
 
 Each run trains (or goes on from the checkpoint of a run that was stopped), compresses with
 zeroskip.compression and measures the container with the C runtime over the whole test set, which
-is looked at only then. Hyper-parameters were chosen on training images that were held out.
+is looked at only then. `--held-out N` takes the last N training images for the test set instead,
+to choose hyper-parameters.
 """
 
 from __future__ import annotations
@@ -158,11 +160,12 @@ def base(name: str, seed: int, settings: Settings) -> nn.Module:
         torch.manual_seed(seed)
         return Training(network.make(), data.train, network.fit)
 
-    def report(epoch: int, loss: float) -> None:
-        print(f"{name} {seed} {epoch}: {loss:.4f}, {time.monotonic() - begun:.0f} s", flush=True)
+    def report(training: Training, loss: float) -> None:
+        spent = time.monotonic() - begun
+        print(f"{name} {seed} {training.epoch}: {loss:.4f}, {spent:.0f} s", flush=True)
 
     path = settings.place(f"{name}-base", seed) / CHECKPOINT
-    return checkpoint.train(make, path, f"{name} {network.fit} {seed}", report=report)
+    return checkpoint.train(make, path, f"{name} {network.fit} {seed}", report=report).model
 
 
 def dense_int8(name: str, seed: int, settings: Settings) -> dict[str, Any]:
@@ -261,13 +264,58 @@ def table(settings: Settings) -> str:
     return "\n".join(lines)
 
 
+def publish(settings: Settings) -> None:
+    """Keep the containers and figures of all runs beside the table."""
+    RESULTS.mkdir(exist_ok=True)
+    for name, row in ROWS.items():
+        for seed in row.seeds:
+            place = settings.out / f"{name}-{seed}"
+            if not (place / FIGURES).is_file():
+                continue
+            for source, suffix in (("model.zsk", ".zsk"), (FIGURES, ".json")):
+                content = (place / source).read_bytes()
+                if len(content) <= _LARGEST_KEPT:
+                    write_whole(RESULTS / f"{name}-{seed}{suffix}", content)
+    write_whole(TABLE, (HEAD + table(settings) + "\n" + _dense_note(settings)).encode())
+
+
+def _dense_note(settings: Settings) -> str:
+    path = settings.out / "resnet8-base-0" / "dense.json"
+    if not path.is_file():
+        return ""
+    dense = json.loads(path.read_text())
+    return (
+        f"\nResNet-8 unpruned: {dense['bytes']:,} bytes in int8 with {dense['error']:.2f} % test "
+        f"error (C runtime), {dense['float_error']:.2f} % in float32.\n"
+    )
+
+
+HEAD: Final = """\
+# Compression: from training to bytes
+
+**Measured.** Bytes are those of the whole .zsk file without the names of layers, biases and tables
+included; errors are those of the C runtime, running that file on the host, over the whole test
+set (MNIST 10,000 images; CIFAR-10 10,000 images, read from JPEG copies for training and test).
+Means and worst values are over the seeds, each with a network trained from scratch.
+
+    make bench-compression        # all of it: python benchmarks/compression.py all, then table --write
+
+Recipes (epochs, rates, sparsities by layer) are in benchmarks/compression.py; files and figures of each
+run in benchmarks/results. `-paper` rows have the densities and bits of Deep Compression (Han, Mao and
+Dally 2016, tables 2 and 3: published 27 KB at 1.58 % and 44 KB at 0.74 %, counted without biases
+or container). The ResNet-8 rows are one chain, each starting from the one before.
+
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "table"])
-    parser.add_argument("row", nargs="?", choices=sorted(ROWS))
+    parser.add_argument("command", choices=["run", "all", "table"])
+    parser.add_argument("row", nargs="?", choices=sorted(ROWS), help="of run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help=f"{TABLE.name} and results/")
     parser.add_argument("--data", help="folder of the data sets (default: $ZEROSKIP_DATA)")
     parser.add_argument("--out", type=Path, default=Path("build/compression"))
     parser.add_argument("--held-out", type=int, default=0, help="test on training images")
@@ -276,7 +324,15 @@ def main() -> None:
     torch.set_num_threads(a.threads)
     settings = Settings(a.data, a.out, a.held_out)
     if a.command == "run":
+        if a.row is None:
+            parser.error("run needs a row")
         run(a.row, a.seed, settings)
+    elif a.command == "all":
+        for name, row in ROWS.items():
+            for seed in row.seeds:
+                run(name, seed, settings)
+    elif a.write:
+        publish(settings)
     else:
         print(table(settings))
 

@@ -87,7 +87,6 @@ def run(args: argparse.Namespace) -> int:
     model = source.load(args.model)
     data = samples.load(args.data, args.data_folder, args.validation)
     work = args.work or args.output.with_name(args.output.name + ".work")
-    work.mkdir(exist_ok=True)
     result = compress(
         model, data, goal, recipe, work, progress=_bars(args.quiet), say=lambda line: print(line)
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from zeroskip.compression.training import Progress, State, Training, quiet
 from zeroskip.errors import InputError
@@ -43,12 +42,12 @@ def train(
     *,
     progress: Progress = quiet,
     what: str = "train",
-    report: Callable[[int, float], None] = lambda epoch, loss: None,
-) -> nn.Module:
-    """Run a training to its end and return its model, going on from `path` if that is there.
+    report: Callable[[Training, float], None] = lambda training, loss: None,
+) -> Training:
+    """Run a training to its end and return it, going on from `path` if that is there.
 
     The file is renewed after every epoch. `key` names what is being trained; a file with another
-    key is refused with InputError. `report(epoch, loss)` is called after each epoch.
+    key is refused with InputError. `report(training, loss)` is called after each epoch.
     """
     training = make()
     state = load(path)
@@ -63,8 +62,8 @@ def train(
         label = f"{what} {training.epoch + 1}/{training.fit.epochs}"
         loss = training.run_epoch(progress, label)
         save(path, {"key": key, **training.state()})
-        report(training.epoch, loss)
-    return training.model
+        report(training, loss)
+    return training
 
 
 def resume(training: Training, state: State, path: Path) -> None:

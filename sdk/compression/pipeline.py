@@ -83,7 +83,7 @@ def compress(
     progress: Progress = quiet,
     say: Callable[[str], None] = lambda line: None,
 ) -> Compressed:
-    """Run the pipeline in `folder`, whose checkpoint is renewed after every epoch.
+    """Run the pipeline in `folder`, made if need be, whose checkpoint is renewed every epoch.
 
     `start` is a state_dict of the model to begin from (masks in it hold), `teacher` that of the
     unpruned model where `start` is pruned already. The same call goes on from the checkpoint.
@@ -120,6 +120,8 @@ class _Run:
         _check_fit(model, data)
         self._select = source.select
         targets = pruning.targets(model, self._select, recipe.exclude)
+        if isinstance(goal.sparsity, Mapping):
+            _: dict[str, float] = pruning.resolve(dict(goal.sparsity), list(targets), "sparsity")
         for name, target in targets.items():
             if not bool(torch.isfinite(target.value).all()):
                 raise ModelError(f"the weights of '{name}' hold NaN or infinity")
@@ -272,6 +274,7 @@ class _Run:
         return pruning.targets(model, self._select, self._recipe.exclude)
 
     def _save(self) -> None:
+        self._path.parent.mkdir(exist_ok=True)
         checkpoint.save(self._path, self._state)
 
 
