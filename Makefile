@@ -23,7 +23,7 @@ C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(STAMP) $(EXTENSION) ## Make .venv with everything in it; repeats only what has changed.
