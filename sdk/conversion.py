@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What a board's memories hold beside the model, at most: the runtime with every op and codec at
 # -O2 and the port (benchmarks/sizes.csv), and the port's own data. `zeroskip build` measures.
-CODE_RESERVE_BYTES: Final = 32 * 1024
+CODE_RESERVE_BYTES: Final = 40 * 1024
 DATA_RESERVE_BYTES: Final = 512
 
 

@@ -23,9 +23,21 @@ static uint32_t next_short(const uint8_t **p)
  * order in 8 bits, then differences - 1. */
 static int8_t from_deltas(const struct zs_weights *w, uint32_t bit, uint32_t index)
 {
-    uint32_t zigzag = zs_bits_take(w->codebook, &bit, 8);
-    for (; index > 0; index--) {
-        zigzag += 1u + zs_bits_take(w->codebook, &bit, w->ans.delta_bits);
+    const unsigned width = w->ans.delta_bits;
+    uint32_t window = zs_bits_peek(w->codebook, bit);
+    uint32_t zigzag = (window >> 24) + index;
+    unsigned left = ZS_PEEK_BITS - 8;
+    window <<= 8;
+    bit += 8;
+    for (; index > 0; index--) { /* several differences per fetch */
+        if (left < width) {
+            window = zs_bits_peek(w->codebook, bit);
+            left = ZS_PEEK_BITS;
+        }
+        zigzag += window >> (32 - width);
+        window <<= width;
+        bit += width;
+        left -= width;
     }
     return (int8_t)((zigzag & 255u) >> 1 ^ (0u - (zigzag & 1u)));
 }
@@ -48,10 +60,15 @@ static void take_one(struct zs_decoder *d, void *weights, unsigned i)
         slot -= count * frequency;
         at += delta_bits == 0 ? count : 8 + (count - 1) * delta_bits;
     }
-    uint32_t index = 0; /* in the class; there are few, and not every core divides */
+#if defined(__ARM_ARCH_6M__)
+    uint32_t index = 0; /* in the class; there are few, and this core does not divide */
     for (; slot >= frequency; slot -= frequency) {
         index++;
     }
+#else
+    const uint32_t index = slot / frequency;
+    slot -= index * frequency;
+#endif
     const uint32_t start = (d->value_state & (ZS_ANS_SUM - 1u)) - slot;
     d->value_state = zs_ans_advance(d->value_state, ZS_ANS_BITS, start, frequency, w->values,
                                     w->values_size, &d->value_bit);

@@ -171,14 +171,21 @@ class ScoredPruner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._step, self._sparsity = int(state["step"]), float(state["sparsity"])
+        for target in self.targets.values():
+            mask = mask_of(target)
+            assert mask is not None
+            mask.dense_gradient = self._reviving
+
+    @property
+    def _reviving(self) -> bool:
+        return self.options.revive and self._step < self.options.schedule.last
 
     def _update(self) -> None:
         wanted = self.options.schedule.sparsity(self._step)
-        last = self.options.schedule.last
-        revive = self.options.revive and self._step < last
-        again = revive and wanted > 0 and self._step % self.every == 0
-        if wanted > self._sparsity or again or (self.options.revive and self._step == last):
-            self._apply(wanted, revive)
+        again = self._reviving and wanted > 0 and self._step % self.every == 0
+        ends = self.options.revive and self._step == self.options.schedule.last
+        if wanted > self._sparsity or again or ends:
+            self._apply(wanted, self._reviving)
 
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
         weights = {n: t.original.detach() for n, t in self.targets.items()}

@@ -50,13 +50,24 @@ def test_revival_lets_a_pruned_weight_compete_again() -> None:
     layer = nn.Linear(4, 1, bias=False)
     with torch.no_grad():
         layer.weight[:] = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
-    pruner = pruning.attach("magnitude", layer, schedule=pruning.OneShot(0.5), revive=True)
+    schedule = pruning.Cubic(0.5, end=32, initial=0.5)
+    pruner = pruning.attach("magnitude", layer, schedule=schedule, revive=True)
     assert layer.weight.tolist()[0][:2] == [0, 0]
+    assert layer.parametrizations.weight[0].dense_gradient
     with torch.no_grad():
         layer.parametrizations.weight.original[0, 0] = 5.0
-    pruner.finish()
+    for _ in range(16):
+        pruner.step()
     assert layer.weight[0, 0] == 5 and layer.weight[0, 2] == 0
+    for _ in range(16):
+        pruner.step()
     assert not layer.parametrizations.weight[0].dense_gradient
+    with torch.no_grad():  # after the ramp, and at the end, masks stay
+        layer.parametrizations.weight.original[0, 1] = 9.0
+    for _ in range(16):
+        pruner.step()
+    pruner.finish()
+    assert layer.weight[0, 0] == 5 and layer.weight[0, 1] == 0
 
 
 def test_relative_magnitude_spares_a_layer_of_small_weights() -> None:
