@@ -181,7 +181,7 @@ def dense_int8(name: str, seed: int, settings: Settings) -> dict[str, Any]:
         return found
     data = settings.data(NETWORKS[name].data)
     model = base(name, seed, settings).eval()
-    blob = conversion.convert(model, calibration=data.train.take(1000), names=False)
+    blob = conversion.convert(model, calibration=data.train.take(1000), prefer="size", names=False)
     found = {
         "bytes": len(blob),
         "error": 100 - 100 * correct(blob, data.test),

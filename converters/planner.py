@@ -4,6 +4,10 @@
 weights are zero, dense positions are left out: an entropy code of the values can make them
 as small as the others, but every zero would then be decoded and take scratch.
 
+`balanced`, the default of `zeroskip convert`: of the pairs within 2 % of those bytes the one with
+the fewest predicted cycles. ANS codes are the smallest and by far the slowest to decode; what they
+save is often not worth it.
+
 `speed`: the pair and layout with the fewest predicted cycles on a Cortex-M4 (costs.py); the
 smaller of equals. A fully connected layer may be stored by columns, so that the columns of zero
 activations are skipped unread (EIE, Han et al., ISCA 2016); convolutions decode each filter once
@@ -38,10 +42,12 @@ from zeroskip.converters.ir import (
 
 class Prefer(Enum):
     SIZE = "size"
+    BALANCED = "balanced"
     SPEED = "speed"
 
 
 SPEED_CORE: Final = "cortex-m4"
+NEAR: Final = 1.02  # of the fewest bytes: what `balanced` may take
 # The share of inputs that are not zero, where a ReLU came before; assumed, not measured.
 ACTIVE_AFTER_RELU: Final = 0.5
 
@@ -60,15 +66,18 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
     assert weight.data is not None
     matrix: npt.NDArray[Any] = weight.data.reshape(weight.shape[0], -1)
     sparse = 2 * int((matrix != weight.zero_point).sum()) < matrix.size
-    if prefer is Prefer.SIZE:
+    cycles = _predictor(graph, op, matrix)
+    if prefer is not Prefer.SPEED:
         options = list(codecs.candidates(matrix, weight.zero_point))
         if sparse:
             options = [e for e in options if e.positions != "dense"]
-        smallest = min(options, key=lambda e: e.bytes)
-        return Choice(smallest.encode(), {e.name: e.bytes for e in options})
+        fewest = min(e.bytes for e in options)
+        limit = NEAR * fewest if prefer is Prefer.BALANCED else fewest
+        near = [e.encode() for e in options if e.bytes <= limit]
+        best = near[0] if len(near) == 1 else min(near, key=lambda e: (cycles(e), e.bytes))
+        return Choice(best, {e.name: e.bytes for e in options})
     layouts = (False, True) if isinstance(op.attributes, FullyConnected) else (False,)
     encoded = [e.encode() for c in layouts for e in codecs.candidates(matrix, weight.zero_point, c)]
-    cycles = _predictor(graph, op, matrix)
     best = min(encoded, key=lambda e: (cycles(e), e.bytes))
     return Choice(best, {e.name: e.bytes for e in encoded})
 

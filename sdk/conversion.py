@@ -37,7 +37,7 @@ def convert(
     clipping: str = "mse",
     float32: bool = False,
     float_io: bool = False,
-    prefer: str = "size",
+    prefer: str = "balanced",
     budget: Budget | None = None,
     names: bool = True,
 ) -> bytes:
@@ -54,8 +54,8 @@ def convert(
             mean squared quantisation error.
         float32: keep a PyTorch model in float32.
         float_io: let a quantised model take and give float32.
-        prefer: "size" or "speed" of the weight codecs (see converters/planner.py); without
-            effect if there is a budget.
+        prefer: "size", "balanced" or "speed" of the weight codecs (see converters/planner.py);
+            without effect if there is a budget.
         budget: limits of flash, RAM and latency (see converters/budget.py), such as
             `board_budget` gives: the fastest container that fits, or, if there is a limit of
             latency, the smallest that meets it.
@@ -170,7 +170,7 @@ def _prefer(name: str) -> Prefer:
     try:
         return Prefer(name)
     except ValueError:
-        raise InputError(f"prefer is 'size' or 'speed', not '{name}'") from None
+        raise InputError(f"prefer is 'size', 'balanced' or 'speed', not '{name}'") from None
 
 
 def _prove(blob: bytes) -> None:

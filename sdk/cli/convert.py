@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prefer",
-        choices=("size", "speed"),
-        help="weight codecs: fewest bytes, or fewest estimated cycles (default: size)",
+        choices=("size", "balanced", "speed"),
+        help="weight codecs: fewest bytes, the fastest within 2 %% of those, or fewest estimated "
+        "cycles (default: balanced)",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         clipping=args.clipping,
         float32=args.float32,
         float_io=args.float_io,
-        prefer=args.prefer or "size",
+        prefer=args.prefer or "balanced",
         budget=_budget(args),
         names=not args.strip,
     )

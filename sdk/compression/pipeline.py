@@ -295,7 +295,7 @@ def correct(
 
 def _convert(model: nn.Module, calibration: Array, names: bool) -> bytes:
     whole = model.exported() if isinstance(model, ExportedModule) else model
-    return conversion.convert(whole, calibration=calibration, names=names)
+    return conversion.convert(whole, calibration=calibration, prefer="size", names=names)
 
 
 @contextmanager

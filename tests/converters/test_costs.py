@@ -78,3 +78,27 @@ def test_the_committed_error_is_that_of_the_table() -> None:
         (percent,) = re.findall(rf"^\| {core} \| all \| \d+ \| ([\d.]+) %", table, re.MULTILINE)
         assert float(percent) == pytest.approx(100 * costs.load(core).median_error, abs=0.1)
         assert float(percent) <= 10
+
+
+def test_balanced_gives_up_two_per_cent_of_bytes_at_most_for_cycles() -> None:
+    from zeroskip.converters import planner
+    from zeroskip.converters.ir import FullyConnected, Graph, Op, Quantization, Tensor
+    from zeroskip.converters.planner import Prefer
+
+    rng = np.random.default_rng(3)
+    for density in (0.02, 0.1, 0.5, 1.0):
+        w = rng.normal(0, 30, (64, 200)).round().clip(-127, 127).astype(np.int8)
+        w[rng.random(w.shape) >= density] = 0
+        scale = Quantization((0.0625,), 0)
+        tensors = (
+            Tensor("x", (200,), "int8", scale), Tensor("w", w.shape, "int8", scale, w),
+            Tensor("y", (64,), "int8", scale),
+        )  # fmt: skip
+        op = Op("fc", FullyConnected(), ("x", "w"), "y")
+        graph = Graph("g", {t.name: t for t in tensors}, (op,), ("x",), ("y",))
+        smallest, balanced = (
+            planner.choose(graph, op, p).encoded for p in (Prefer.SIZE, Prefer.BALANCED)
+        )
+        cycles = planner._predictor(graph, op, w)
+        assert smallest.bytes <= balanced.bytes <= 1.02 * smallest.bytes
+        assert cycles(balanced) <= cycles(smallest)
