@@ -116,7 +116,7 @@ ROWS: Final[dict[str, Row]] = {
         "resnet8-90-short", (0,),
     ),
     "resnet8-95": Row(
-        "resnet8", Goal(0.95), _recipe(_cifar(8), _cifar(1, 1e-3), 64), "resnet8-90", (0,)
+        "resnet8", Goal(0.95), _recipe(_cifar(5), _cifar(1, 1e-3), 64), "resnet8-90", (0,)
     ),
 }  # fmt: skip
 
