@@ -292,8 +292,8 @@ def _dense_note(settings: Settings) -> str:
     return (
         f"\nResNet-8 unpruned: {dense['bytes']:,} bytes in int8 with {dense['error']:.2f} % test "
         f"error (C runtime), {dense['float_error']:.2f} % in float32, after "
-        f"{NETWORKS['resnet8'].fit.epochs} epochs. That is short: published ResNet-8s reach about "
-        "13 %; the pruned rows had more epochs on top, so their distance flatters pruning.\n"
+        f"{NETWORKS['resnet8'].fit.epochs} epochs. That is short, and the pruned rows had more on "
+        "top, so their distance flatters pruning.\n"
     )
 
 
