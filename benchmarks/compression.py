@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ from zeroskip.compression.pipeline import CHECKPOINT, correct
 from zeroskip.compression.samples import TrainingData
 from zeroskip.compression.source import Source
 from zeroskip.compression.training import Training, accuracy
+from zeroskip.errors import ZeroSkipError
 from zeroskip.models import LeNet5, LeNet300, ResNet8
 from zeroskip.tools import write_whole
 
@@ -344,4 +346,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ZeroSkipError as error:
+        sys.exit(f"compression.py: {error}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from zeroskip import pruning
 from zeroskip.compression import Fit, checkpoint, samples
 from zeroskip.compression.pipeline import correct
 from zeroskip.compression.training import Training
+from zeroskip.errors import ZeroSkipError
 from zeroskip.models import LeNet300
 
 NOISE_RATE = 1e-2  # Adam's for log sigma^2; the paper's 1e-3 needs its 200 epochs
@@ -84,4 +86,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ZeroSkipError as error:
+        sys.exit(f"variational.py: {error}")

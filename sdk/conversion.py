@@ -158,12 +158,12 @@ def load_npz(path: Path) -> dict[str, Array]:
             return {"": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, KeyError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a .npy or .npz file of plain arrays ({error})") from None
     except OSError:
         raise
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise InputError(f"{path}: damaged .npz file ({error})") from None
+    except Exception as error:  # numpy, zipfile and zlib each have errors of their own
+        raise InputError(
+            f"{path}: not a .npy or .npz file of plain arrays, or a damaged one ({error})"
+        ) from None
 
 
 def _prefer(name: str) -> Prefer:
