@@ -33,8 +33,10 @@ TABLE: Final = ROOT / "benchmarks" / "costs.md"
 TRAINING: Final = 250  # a container has at most 255 inputs
 HELD_OUT: Final = 130
 KINDS: Final = (
-    "conv", "pointwise", "depthwise", "fully connected by rows", "fully connected by columns",
+    "conv", "dense", "pointwise", "depthwise", "fully connected by rows",
+    "fully connected by columns",
 )  # fmt: skip
+DSP_CORES: Final = {"cortex-m4"}
 POSITION_FUNCTIONS: Final = {
     "ans": ("zs_ans_mask_take", "start_row", "advance", "column_class"),
     "gap": ("zs_gap_take", "zs_gap_start"),
@@ -55,9 +57,11 @@ def random_layer(rng: np.random.Generator, kind: str, name: str) -> Layer:
     sparsity = float(pick(0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98))
     distinct = int(pick(2, 8, 16, 32, 64, 200))
     columns = kind == "fully connected by columns"
+    if kind == "dense":
+        sparsity = min(sparsity, 0.5)
     while True:
         positions, values = pick(*codecs.POSITIONS), pick(*codecs.VALUES)
-        if positions == "dense" and sparsity > 0.6:
+        if (positions == "dense" and sparsity > 0.6) or (kind == "dense" and positions != "dense"):
             continue
         if not (columns and "ans" in (positions, values)):
             break
@@ -70,8 +74,9 @@ def random_layer(rng: np.random.Generator, kind: str, name: str) -> Layer:
         pixels = int(rng.integers(4, 24)), int(rng.integers(4, 24))
         channels, outputs = int(rng.integers(2, 40)), int(rng.integers(2, 40))
         kernel = {"pointwise": (1, 1)}.get(kind, pick((3, 3), (3, 3), (5, 5), (1, 3)))
-        stride = pick((1, 1), (1, 1), (2, 2)) if kind != "pointwise" else (1, 1)
-        pad = pick(0, 1) if kind != "pointwise" else 0
+        plain = kind in ("pointwise", "dense")
+        stride = (1, 1) if plain else pick((1, 1), (1, 1), (2, 2))
+        pad = 0 if plain else pick(0, 1)
         padding = (pad, pad, pad, pad) if min(pixels) >= kernel[0] else (2, 2, 2, 2)
         if kind == "pointwise":
             channels = int(rng.integers(8, 160))
@@ -94,12 +99,12 @@ def random_layers(seed: int, count: int) -> list[Layer]:
     return [random_layer(rng, KINDS[i % len(KINDS)], f"layer{i}") for i in range(count)]
 
 
-def groups_of(run: Run) -> tuple[costs.Group, costs.Group, costs.Group]:
+def groups_of(run: Run, dsp: bool) -> tuple[costs.Group, costs.Group, costs.Group]:
     layer = run.layer
     matrix = layer.weights.reshape(len(layer.weights), -1)
     stored = matrix.T if layer.by_columns else matrix
     active = float((layer.x != 0).mean())
-    return costs.layer_groups(run.graph, run.op, run.encoded, stored, active)
+    return costs.layer_groups(run.graph, run.op, run.encoded, stored, active, dsp)
 
 
 def parts_of(run: Run) -> tuple[int, int, int]:
@@ -112,11 +117,11 @@ def parts_of(run: Run) -> tuple[int, int, int]:
     return first, second, run.cycles - first - second
 
 
-def fit(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+def fit(runs: Sequence[Run], dsp: bool) -> dict[str, dict[str, float]]:
     """Costs of every table that the runs have counts for."""
     samples: dict[str, list[tuple[costs.Counts, float]]] = {}
     for run in runs:
-        for (name, counts), cycles in zip(groups_of(run), parts_of(run), strict=True):
+        for (name, counts), cycles in zip(groups_of(run, dsp), parts_of(run), strict=True):
             samples.setdefault(name, []).append((counts, float(cycles)))
     return {name: fit_one(rows) for name, rows in sorted(samples.items())}
 
@@ -141,13 +146,16 @@ def fit_one(rows: Sequence[tuple[costs.Counts, float]]) -> dict[str, float]:
 
 def errors(fitted: costs.Costs, runs: Sequence[Run]) -> list[tuple[str, float]]:
     """(kind, relative error) of each predicted layer."""
-    return [(groups_of(run)[2][0], fitted.cycles(*groups_of(run)) / run.cycles - 1) for run in runs]
+    groups = [groups_of(run, fitted.dsp) for run in runs]
+    return [
+        (g[2][0], fitted.cycles(*g) / run.cycles - 1) for g, run in zip(groups, runs, strict=True)
+    ]
 
 
 def markdown(results: dict[str, list[tuple[str, float]]]) -> str:
     lines = [HEAD.rstrip("\n")]
     for core, found in results.items():
-        for kind in ("all", *KINDS):
+        for kind in ("all", *sorted({kind for kind, _ in found})):
             e = np.abs([error for k, error in found if kind in ("all", k)])
             lines.append(
                 f"| {core} | {kind} | {e.size} | {100 * np.median(e):.1f} % | "
@@ -156,10 +164,11 @@ def markdown(results: dict[str, list[tuple[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def toml(core: str, source: str, median: float, groups: dict[str, dict[str, float]]) -> str:
-    lines = [f"[{core}]", f'source = "{source}"', f"median_error = {median:.3f}", ""]
-    for name, table in groups.items():
-        lines.append(f'[{core}."{name}"]')
+def toml(fitted: costs.Costs, median: float) -> str:
+    lines = [f"[{fitted.core}]", f'source = "{fitted.source}"', f"dsp = {str(fitted.dsp).lower()}"]
+    lines += [f"median_error = {median:.3f}", ""]
+    for name, table in fitted.groups.items():
+        lines.append(f'[{fitted.core}."{name}"]')
         lines += [f'"{key}" = {cost:g}' for key, cost in table.items()]
         lines.append("")
     return "\n".join(lines) + "\n"
@@ -174,13 +183,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for core in BOARDS:
         timing = boards.load_core(core).timing
         assert timing is not None
-        groups = fit(run_all(random_layers(1, TRAINING), core))
+        dsp = core in DSP_CORES
+        groups = fit(run_all(random_layers(1, TRAINING), core), dsp)
         groups["other"] = other_ops(core)
         source = f"benchmarks/fit_costs.py, gcc -O2, {timing.name}"
-        fitted = costs.Costs(core, core, source, 0.0, groups)
+        fitted = costs.Costs(core, core, dsp, source, 0.0, groups)
         results[core] = errors(fitted, run_all(random_layers(2, HELD_OUT), core))
         median = float(np.median([abs(error) for _, error in results[core]]))
-        document += toml(core, source, median, groups)
+        document += toml(fitted, median)
     text = markdown(results)
     print(text, end="")
     if args.write:

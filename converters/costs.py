@@ -24,12 +24,12 @@ import numpy.typing as npt
 from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.codecs.ans_values import Table
 from zeroskip.converters.codecs.base import Mask, histogram
+from zeroskip.converters.conv_counts import TWO_FILTERS, Counts, conv_counts
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Pool2D
 from zeroskip.errors import InputError
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
-Counts = dict[str, float]  # what is counted -> how often
 Group = tuple[str, Counts]  # the name of a table of costs.toml, and counts for its keys
 
 # Cores without costs of their own, and whose costs stand in for theirs.
@@ -40,17 +40,18 @@ STAND_INS: Final = {
 }
 
 _CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
-_TILE: Final = 4  # pixels that a convolution computes at a time
 _PEEK_BITS: Final = 25
 _VALUE_TABLE_BITS: Final = 7
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Cycles per count on one core. `fitted_core` is another one where it stands in."""
+    """Cycles per count on one core. `fitted_core` is another one where it stands in; `dsp` says
+    whether it has the DSP extension, which some kernels need."""
 
     core: str
     fitted_core: str
+    dsp: bool
     source: str
     median_error: float
     groups: Mapping[str, Mapping[str, float]]
@@ -91,7 +92,9 @@ def load(core: str) -> Costs:
 def parse(core: str, fitted: str, table: Mapping[str, Any]) -> Costs:
     """A table of costs.toml."""
     groups = {name: dict(value) for name, value in table.items() if isinstance(value, dict)}
-    return Costs(core, fitted, table["source"], float(table["median_error"]), groups)
+    return Costs(
+        core, fitted, bool(table["dsp"]), table["source"], float(table["median_error"]), groups
+    )
 
 
 def layer_cycles(
@@ -102,13 +105,13 @@ def layer_cycles(
     `matrix` (rows, cols) are the weights as `encoded` stores them, transposed by columns; `active`
     is the fraction of the inputs that is not zero.
     """
-    return costs.cycles(*layer_groups(graph, op, encoded, matrix, active))
+    return costs.cycles(*layer_groups(graph, op, encoded, matrix, active, costs.dsp))
 
 
 def layer_groups(
-    graph: Graph, op: Op, encoded: EncodedMatrix, matrix: Array, active: float
+    graph: Graph, op: Op, encoded: EncodedMatrix, matrix: Array, active: float, dsp: bool
 ) -> tuple[Group, Group, Group]:
-    """The counts of positions, values and kernel."""
+    """The counts of positions, values and kernel, on a core with the DSP extension or without."""
     mask = matrix != encoded.zero_point
     stored = np.ones_like(mask) if encoded.positions == "dense" else mask
     elements = stored.sum(axis=1)
@@ -121,7 +124,9 @@ def layer_groups(
         runs *= active if encoded.by_columns else 1
     positions = _position_counts(encoded, stored) | {"call": calls}
     values = _value_counts(encoded, matrix[stored]) | {"call": calls}
-    kernel = kernel_counts(graph, op, encoded, mask, active, calls)
+    kernel = kernel_counts(graph, op, encoded, mask, active, calls, dsp)
+    if kernel[0] == TWO_FILTERS:
+        positions = {}
     return (
         (f"position {encoded.positions}", {k: runs * n for k, n in positions.items()}),
         (f"value {encoded.values}", {k: runs * n for k, n in values.items()}),
@@ -172,11 +177,17 @@ def _value_counts(e: EncodedMatrix, elements: Array) -> Counts:
 
 
 def kernel_counts(
-    graph: Graph, op: Op, e: EncodedMatrix, mask: BoolArray, active: float, calls: float
+    graph: Graph,
+    op: Op,
+    e: EncodedMatrix,
+    mask: BoolArray,
+    active: float,
+    calls: float,
+    dsp: bool,
 ) -> Group:
     """The kernel's table and counts; `calls` of the decoder are in each run of a matrix."""
     if isinstance(op.attributes, Conv2D):
-        return _conv_counts(graph, op, e, mask)
+        return conv_counts(graph, op, e.positions, mask, dsp)
     inputs, outputs = (e.rows, e.cols) if e.by_columns else (e.cols, e.rows)
     batch = graph.tensors[op.inputs[0]].size / inputs
     live = float(mask.sum())
@@ -192,61 +203,6 @@ def kernel_counts(
     if e.by_columns:
         return "fully connected by columns", counts | {"input": batch * inputs}
     return "fully connected by rows", counts | {"mac": batch * live * active}
-
-
-def _conv_counts(graph: Graph, op: Op, e: EncodedMatrix, mask: BoolArray) -> Group:
-    """Counts of the loops of runtime_c/src/zs_conv_kernel.h, with no input row zero throughout."""
-    a = op.attributes
-    assert isinstance(a, Conv2D)
-    channels, in_h, in_w = graph.tensors[op.inputs[0]].shape
-    outputs, out_h, out_w = graph.output_tensor(op).shape
-    weights = graph.tensors[op.inputs[1]].shape
-    kernel_h, kernel_w = weights[2:]
-    pointwise = weights[2:] == (1, 1) and a.stride == (1, 1) and not any(a.padding[::2])
-    if pointwise:
-        in_h, in_w, out_h, out_w = 1, in_h * in_w, 1, out_h * out_w
-    taps = mask.reshape(weights).sum(axis=(1, 3))  # (outputs, kernel_h)
-    tops = np.arange(out_h) * a.stride[0] - a.padding[0]
-    rows = tops[:, None] + np.arange(kernel_h) * a.dilation[0]
-    inside = (rows >= 0) & (rows < in_h)  # (out_h, kernel_h)
-    used = taps @ inside.T.astype(np.int64)  # (outputs, out_h)
-    total = taps.sum(axis=1)
-    # A list of taps is made for a row, unless the one before used all taps and so does this one.
-    reused = (used[:, :-1] == total[:, None]) & inside.all(axis=1)[1:]
-    lists = out_h - reused.sum(axis=1)  # (outputs,)
-    inner = _inner_columns(in_w, out_w, kernel_w, a.stride[1], a.dilation[1], a.padding[2])
-    tiles = -(-inner // _TILE) if inner >= _TILE else 0
-    singles = 0 if tiles else inner
-    sweeps = float(used.sum())
-    counts: Counts = {
-        "layer": 1,
-        "input row": channels * in_h,
-        "filter": outputs,
-        "output row": outputs * out_h,
-        "list": float(lists.sum()),
-        "kernel row": float(lists.sum() * weights[1] * kernel_h),
-        "listed tap": float((lists * total).sum()),
-        "tile": outputs * out_h * tiles,
-        "tile tap": sweeps * tiles,
-        "edge pixel": outputs * out_h * (out_w - inner),
-        "edge tap": sweeps * (out_w - inner),
-        "single pixel": outputs * out_h * singles,
-        "single tap": sweeps * singles,
-    }
-    if e.positions == "dense":
-        counts |= {"examined": mask.size, "dropped": float(mask.size - mask.sum())}
-    depthwise = a.groups > 1 and a.groups == channels
-    return "depthwise" if depthwise else "pointwise" if pointwise else "conv", counts
-
-
-def _inner_columns(
-    in_w: int, out_w: int, kernel_w: int, stride: int, dilation: int, pad: int
-) -> int:
-    """Output columns whose windows lie inside the input."""
-    begin = -(-pad // stride)
-    last = in_w - 1 + pad - (kernel_w - 1) * dilation
-    end = min(last // stride + 1, out_w) if last >= 0 else 0
-    return max(0, end - begin)
 
 
 def other_group(graph: Graph, op: Op) -> Group | None:

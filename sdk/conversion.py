@@ -14,8 +14,9 @@ from zeroskip.converters import budget as budgets
 from zeroskip.converters import container
 from zeroskip.converters.budget import Budget
 from zeroskip.converters.ir import Array, Graph
+from zeroskip.converters.passes.padding import pad_inputs
 from zeroskip.converters.planner import Prefer
-from zeroskip.errors import FormatError, InputError, MissingToolError, UnsupportedError
+from zeroskip.errors import FitError, FormatError, InputError, MissingToolError, UnsupportedError
 
 if TYPE_CHECKING:
     import torch
@@ -73,11 +74,16 @@ def convert(
         float_io=float_io,
     )
     wanted = _prefer(prefer)
+    padded = pad_inputs(graph)
     if budget is None:
-        blob = container.build(graph, prefer=wanted, names=names)
+        blob = container.build(padded, prefer=wanted, names=names)
     else:
-        plan = budgets.plan(graph, budget, names=names)
-        blob = container.build(graph, choose=plan.choose, names=names)
+        try:
+            plan = budgets.plan(padded, budget, names=names)
+        except FitError:  # perhaps for want of the RAM that padding takes
+            padded = graph
+            plan = budgets.plan(graph, budget, names=names)
+        blob = container.build(padded, choose=plan.choose, names=names)
     _prove(blob)
     return blob
 

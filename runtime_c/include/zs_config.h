@@ -27,6 +27,18 @@
 #define ZS_FLOAT32_KERNELS 1
 #endif
 
+/*
+ * Kernels for the DSP extension (Cortex-M4, M7, M33) with unaligned loads.
+ * They give the bits of the portable ones.
+ */
+#ifndef ZS_DSP
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED)
+#define ZS_DSP 1
+#else
+#define ZS_DSP 0
+#endif
+#endif
+
 /* Operators. */
 #ifndef ZS_OP_CONV
 #define ZS_OP_CONV 1

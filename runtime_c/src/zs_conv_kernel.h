@@ -4,101 +4,153 @@
  * Included by zs_conv_s8.c and zs_conv_f32.c, which define first:
  *     element_t, weight_t, sum_t          types of activations, weights, sums
  *     multiply_add(sum, weight, x)        one multiply-accumulate
+ *     struct tap, TAPS_SIZE(n)            taps as the tiles want them, bytes of n
+ *     put_tap(next, i, offset, weight)    store tap i; where the next goes
+ *     is_live(row, width, zero)           whether an element is not zero
+ *     tiles(...), pixel(...)              sums of TILE or more pixels with one list of taps, or
+ *                                         of one pixel
  *     ZS_CONV_FUNCTION                    name of the kernel
- *     read_bias(stage, channel, stored)   the bias of an output channel
- *     read_scale(stage, channel)          its multiplier and shift, if sums are scaled
- *     start_sum(bias)                     where the sum of a pixel starts
- *     finish(stage, bias, scale, sum)     sum to element_t, bias included
- *     zero_offset(p, weight_sum)          what the input's zero point adds to the sum of
- *                                         a pixel whose taps are all inside the input
+ *     struct channel                      what turns sums into outputs
+ *     read_channel(p, channel, stored)    that of an output channel
+ *     start_sum(channel)                  where the sum of a pixel starts
+ *     finish(channel, sums, n, out, step) n sums to outputs `step` apart
+ *     zero_offset(p, weight_sum)          what the input's zero point adds to the sum
  *
- * The filter of one output channel is decoded once into scratch. For each row
- * of the output, the taps that read an input row outside the input, or one
- * that is zero throughout, are dropped: what is left is a list of (offset,
- * weight) that is swept over the row in tiles of pixels kept in registers.
- * Rows that use all taps share a list.
+ * The filter of one output channel is decoded once into scratch, without the
+ * taps of input channels that are zero throughout. The output falls into
+ * regions whose pixels have the same taps inside the input: an inner one, and
+ * rows and columns along its edges. For each a list of (offset, weight) is made
+ * and swept over its pixels in tiles that are kept in registers. Where many
+ * input rows are zero, each output row has a list of its own, without them.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "zs_conv.h"
 
-#define TILE 4
+/* What a tap costs in a list, in pixels of a tile. */
+#define LIST_COST 6
 
-/* A tap as seen from the windows of one output row. */
-struct tap {
-    int32_t offset; /* of its input element, from where a window starts */
-    weight_t weight;
-    int16_t dx; /* its column, from where a window starts */
-};
-
-/* The taps in use for an output row. */
+/* The taps in use for a region. */
 struct tap_list {
-    const struct tap *begin, *end;
+    int32_t count;
     sum_t weight_sum;
-    bool all; /* none was dropped: the list serves other such rows, too */
-};
-
-struct channel {
-    sum_t bias;
-    struct zs_scale scale;
 };
 
 struct scratch {
     uint16_t *cols;    /* the filter: columns of the weight matrix ... */
     weight_t *weights; /* ... and their weights */
     struct tap *taps;
-    uint8_t *live; /* a bit per input row (c, y): not zero throughout */
-    bool all_live;
+    uint8_t *live;      /* a bit per input row (c, y): not zero throughout */
+    bool dead_channels; /* enough of them are zero to drop their taps */
+    bool dead_rows;     /* enough rows of other channels are, for a list for each output row */
+    bool mostly_live;   /* too few channels are zero for two filters at a time not to be faster */
 };
 
-/* Output columns [begin, end) whose windows lie inside the input row. */
+/* Output positions along an axis, [begin, end): their windows lie inside the input. */
 struct inner {
     int32_t begin, end;
+};
+
+/* The filter of an output channel; it reads the input channels from `first` on. */
+struct filter {
+    int32_t count, first;
+};
+
+/* What the pixels of a region share. */
+struct sums {
+    const struct tap *taps;
+    int32_t count; /* of taps */
+    sum_t start;
+    struct channel channel;
+};
+
+/* Pixels in a row or column of the output, and the steps between them. */
+struct line {
+    int32_t count, in_step, out_step;
 };
 
 static void *carve(uint8_t **next, uint32_t size)
 {
     void *part = *next;
-    *next += (size + 3) & ~3u;
+    *next += size;
     return part;
 }
 
-static bool is_live(const element_t *row, int32_t width, element_t zero)
+static bool row_is_live(const struct scratch *s, int32_t row)
 {
-    for (int32_t x = 0; x < width; x++) {
-        if (row[x] < zero || row[x] > zero) {
+    return (s->live[row >> 3] >> (row & 7) & 1) != 0;
+}
+
+static void mark_live(const struct zs_conv *p, const element_t *in, struct scratch *s)
+{
+    const int32_t rows = p->channels * p->in_h;
+    const int64_t pixels = (int64_t)p->out_h * p->out_w;
+    int32_t dead = 0; /* rows, of channels that are not dead */
+    int32_t dead_channels = 0;
+    int32_t row = 0;
+    memset(s->live, 0, (size_t)(rows + 7) / 8);
+    for (int32_t c = 0; c < p->channels; c++) {
+        int32_t live = 0;
+        for (int32_t y = 0; y < p->in_h; y++, row++, in += p->in_w) {
+            if (is_live(in, p->in_w, (element_t)p->in.zero_point)) {
+                s->live[row >> 3] |= (uint8_t)(1 << (row & 7));
+                live++;
+            }
+        }
+        dead += live == 0 ? 0 : p->in_h - live;
+        dead_channels += live == 0;
+    }
+    s->dead_channels = dead_channels * pixels > (int64_t)p->channels * LIST_COST;
+    s->mostly_live = 4 * dead_channels < p->channels;
+    s->dead_rows = (int64_t)dead * p->out_w > (int64_t)rows * LIST_COST;
+}
+
+static bool channel_is_live(const struct zs_conv *p, const struct scratch *s, int32_t c)
+{
+    for (int32_t y = 0; y < p->in_h; y++) {
+        if (row_is_live(s, c * p->in_h + y)) {
             return true;
         }
     }
     return false;
 }
 
-static void mark_live(const struct zs_conv *p, const element_t *in, struct scratch *s)
+/* Drop the taps of dead channels. Returns how many are left. */
+static ZS_NOINLINE int32_t drop_dead_channels(const struct zs_conv *p, struct scratch *s, int32_t n,
+                                              int32_t first)
 {
-    const int32_t rows = p->channels * p->in_h;
-    memset(s->live, 0, (size_t)(rows + 7) / 8);
-    s->all_live = true;
-    for (int32_t row = 0; row < rows; row++, in += p->in_w) {
-        if (is_live(in, p->in_w, (element_t)p->in.zero_point)) {
-            s->live[row >> 3] |= (uint8_t)(1 << (row & 7));
-        } else {
-            s->all_live = false;
+    const uint32_t area = p->kernel_h * p->kernel_w;
+    uint32_t end = 0; /* of the columns of the channel */
+    int32_t c = first - 1;
+    bool live = true;
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (s->cols[i] >= end) {
+            do {
+                end += area;
+                c++;
+            } while (s->cols[i] >= end);
+            live = channel_is_live(p, s, c);
+        }
+        if (live) {
+            s->cols[kept] = s->cols[i];
+            s->weights[kept++] = s->weights[i];
         }
     }
+    return kept;
 }
 
-static struct inner find_inner(const struct zs_conv *p)
+static struct inner find_inner(int32_t in, int32_t out, uint32_t kernel, uint32_t stride,
+                               uint32_t dilation, uint32_t pad)
 {
-    const int32_t stride = (int32_t)p->stride_x;
-    const int32_t pad = (int32_t)p->pad_left;
-    const int32_t reach = (int32_t)((p->kernel_w - 1) * p->dilation_x);
-    struct inner inner = { .begin = (pad + stride - 1) / stride, .end = 0 };
-    const int32_t last = p->in_w - 1 + pad - reach; /* the last window's start, if inside */
+    const int32_t reach = (int32_t)((kernel - 1) * dilation);
+    struct inner inner = { .begin = (int32_t)((pad + stride - 1) / stride), .end = 0 };
+    const int32_t last = in - 1 + (int32_t)pad - reach; /* the last window's start, if inside */
     if (last >= 0) {
-        inner.end = last / stride + 1;
+        inner.end = last / (int32_t)stride + 1;
     }
-    if (inner.end > p->out_w) {
-        inner.end = p->out_w;
+    if (inner.end > out) {
+        inner.end = out;
     }
     if (inner.begin > inner.end) {
         inner.begin = inner.end = 0;
@@ -106,195 +158,194 @@ static struct inner find_inner(const struct zs_conv *p)
     return inner;
 }
 
-/* First input row under the windows of output row oy; negative in the padding. */
-static int32_t window_top(const struct zs_conv *p, int32_t oy)
+/* The taps of a 1 x 1 filter, one for each channel that it reads. */
+static struct tap_list list_channels(const struct scratch *s, struct filter filter, int32_t plane,
+                                     int32_t start)
 {
-    return oy * (int32_t)p->stride_y - (int32_t)p->pad_top;
-}
-
-/* Whether windows that start at input row `top` use all taps. */
-static bool uses_all_taps(const struct zs_conv *p, const struct scratch *s, int32_t top)
-{
-    const int32_t reach = (int32_t)((p->kernel_h - 1) * p->dilation_y);
-    return s->all_live && top >= 0 && top + reach < p->in_h;
+    struct tap *next = s->taps;
+    sum_t weight_sum = 0;
+    for (int32_t i = 0; i < filter.count; i++) {
+        next = put_tap(next, i, start + s->cols[i] * plane, s->weights[i]);
+        weight_sum = multiply_add(weight_sum, s->weights[i], 1);
+    }
+    return (struct tap_list){ .count = filter.count, .weight_sum = weight_sum };
 }
 
 /*
- * List the taps of `n` filter elements for windows that start at input row
- * `top`, of a filter that reads the channels from `first` on: those that read a
- * row inside the input that is not zero throughout.
+ * List the taps of a filter that lie inside the input, for a region whose
+ * first window starts at (top, left), and if `rows_of_one` those that read a
+ * row that is live: the list then serves one output row only.
  */
-static struct tap_list list_taps(const struct zs_conv *p, const struct scratch *s, int32_t n,
-                                 int32_t first, int32_t top)
+static ZS_NOINLINE struct tap_list list_taps(const struct zs_conv *p, const struct scratch *s,
+                                             struct filter filter, int32_t top, int32_t left,
+                                             bool rows_of_one)
 {
     const int32_t plane = p->in_h * p->in_w;
+    const int32_t start = filter.first * plane + top * p->in_w + left; /* may be outside */
     const uint32_t kernel_w = p->kernel_w;
-    uint32_t row_begin = 0; /* first column of the weight matrix in kernel row (c, ky) */
-    int32_t c = first;
-    int32_t dy = 0; /* row of the taps, from `top` */
-    uint32_t ky = 0;
-    struct tap *tap = s->taps;
-    sum_t weight_sum = 0;
-    int32_t i = 0;
-    while (i < n) {
-        while (s->cols[i] >= row_begin + kernel_w) {
-            row_begin += kernel_w;
-            dy += (int32_t)p->dilation_y;
-            if (++ky == p->kernel_h) {
-                ky = 0;
-                dy = 0;
-                c++;
-            }
-        }
-        const int32_t y = top + dy;
-        const int32_t row = c * p->in_h + y;
-        const bool use = y >= 0 && y < p->in_h && (s->live[row >> 3] >> (row & 7) & 1) != 0;
-        const int32_t offset = c * plane + dy * p->in_w;
-        for (; i < n && s->cols[i] < row_begin + kernel_w; i++) {
-            if (use) {
-                const int32_t dx = (int32_t)((s->cols[i] - row_begin) * p->dilation_x);
-                *tap++ = (struct tap){
-                    .offset = offset + dx,
-                    .weight = s->weights[i],
-                    .dx = (int16_t)dx,
-                };
-                weight_sum = multiply_add(weight_sum, s->weights[i], 1);
-            }
-        }
+    if (kernel_w == 1 && p->kernel_h == 1 && !rows_of_one && (uint32_t)top < (uint32_t)p->in_h
+        && (uint32_t)left < (uint32_t)p->in_w) {
+        return list_channels(s, filter, plane, start);
     }
-    return (struct tap_list){
-        .begin = s->taps,
-        .end = tap,
-        .weight_sum = weight_sum,
-        .all = tap - s->taps == n,
-    };
-}
-
-/* Where the window of an output pixel starts: its input column, and index in the input. */
-struct window {
-    int32_t x;
-    uint32_t at; /* modulo 2^32, as it may be in the padding */
-};
-
-static struct window window_at(const struct zs_conv *p, int32_t top, int32_t ox)
-{
-    const int32_t x = ox * (int32_t)p->stride_x - (int32_t)p->pad_left;
-    return (struct window){ .x = x, .at = (uint32_t)top * (uint32_t)p->in_w + (uint32_t)x };
-}
-
-/* One pixel near the left or right edge: taps outside the input row are left out. */
-static sum_t edge_pixel(const struct zs_conv *p, const element_t *in, struct tap_list taps,
-                        struct window window, sum_t start, uint32_t *macs)
-{
+    const int32_t row_step = (int32_t)p->dilation_y * p->in_w;
+    const int32_t channel_step = plane - (int32_t)p->kernel_h * row_step;
     const uint32_t width = (uint32_t)p->in_w;
-    const element_t zero = (element_t)p->in.zero_point;
-    sum_t sum = start;
-    uint32_t count = 0;
-    for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
-        if ((uint32_t)(window.x + tap->dx) < width) {
-            sum = multiply_add(sum, tap->weight, in[window.at + (uint32_t)tap->offset] - zero);
+    uint32_t row_end = kernel_w; /* columns of the weight matrix in kernel row (c, ky) end */
+    uint32_t ky = 0;
+    int32_t c = filter.first;
+    int32_t row = start; /* offset of the first tap in the kernel row */
+    bool use =
+        (uint32_t)top < (uint32_t)p->in_h && (!rows_of_one || row_is_live(s, c * p->in_h + top));
+    struct tap *next = s->taps;
+    sum_t weight_sum = 0;
+    int32_t count = 0;
+    for (int32_t i = 0; i < filter.count; i++) {
+        const uint32_t col = s->cols[i];
+        if (col >= row_end) {
+            do {
+                row_end += kernel_w;
+                row += row_step;
+                if (++ky == p->kernel_h) {
+                    ky = 0;
+                    row += channel_step;
+                    c++;
+                }
+            } while (col >= row_end);
+            const int32_t y = top + (int32_t)(ky * p->dilation_y);
+            use = (uint32_t)y < (uint32_t)p->in_h
+                  && (!rows_of_one || row_is_live(s, c * p->in_h + y));
+        }
+        const int32_t dx = (int32_t)((col + kernel_w - row_end) * p->dilation_x);
+        if (use && (uint32_t)(left + dx) < width) {
+            next = put_tap(next, count, row + dx, s->weights[i]);
+            weight_sum = multiply_add(weight_sum, s->weights[i], 1);
             count++;
         }
     }
-    *macs += count;
-    return sum;
+    return (struct tap_list){ .count = count, .weight_sum = weight_sum };
 }
 
-/* TILE inner pixels. */
-static void tile(const struct zs_conv *p, const element_t *in, struct tap_list taps, uint32_t at,
-                 sum_t start, struct channel channel, element_t *out)
+/* Pixels of a row or column; `in` is the input of the region's first pixel, moved to them. */
+static ZS_NOINLINE void sweep(const struct sums *s, const element_t *in, element_t *out,
+                              struct line line)
 {
-    const int32_t stride = (int32_t)p->stride_x;
-    sum_t a0 = start, a1 = start, a2 = start, a3 = start;
-    for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
-        const element_t *x = in + (at + (uint32_t)tap->offset);
-        a0 = multiply_add(a0, tap->weight, x[0]);
-        a1 = multiply_add(a1, tap->weight, x[stride]);
-        a2 = multiply_add(a2, tap->weight, x[2 * stride]);
-        a3 = multiply_add(a3, tap->weight, x[3 * stride]);
-    }
-    out[0] = finish(&p->stage, channel.bias, channel.scale, a0);
-    out[1] = finish(&p->stage, channel.bias, channel.scale, a1);
-    out[2] = finish(&p->stage, channel.bias, channel.scale, a2);
-    out[3] = finish(&p->stage, channel.bias, channel.scale, a3);
-}
-
-static void output_row(struct zs_ctx *ctx, const struct zs_conv *p, const element_t *in,
-                       element_t *out, struct tap_list taps, struct inner inner,
-                       struct channel channel, int32_t top)
-{
-    const sum_t start = start_sum(channel.bias);
-    const sum_t inner_start = start - zero_offset(p, taps.weight_sum);
-    for (int32_t ox = 0; ox < p->out_w; ox++) {
-        if (ox == inner.begin) {
-            ox = inner.end;
-            if (ox == p->out_w) {
-                break;
+    sum_t sums[BLOCK];
+    for (int32_t begin = 0; begin < line.count; begin += BLOCK) {
+        const int32_t n = line.count - begin < BLOCK ? line.count - begin : BLOCK;
+        if (n < TILE) {
+            for (int32_t i = 0; i < n; i++) {
+                sums[i] = pixel(s->taps, s->count, in + i * line.in_step, s->start);
             }
+        } else {
+            tiles(s->taps, s->count, in, line.in_step, s->start, sums, n);
         }
-        const sum_t sum = edge_pixel(p, in, taps, window_at(p, top, ox), start, &ctx->macs);
-        out[ox] = finish(&p->stage, channel.bias, channel.scale, sum);
+        finish(&s->channel, sums, n, out, line.out_step);
+        in += BLOCK * line.in_step;
+        out += BLOCK * line.out_step;
     }
-    int32_t ox = inner.begin;
-    while (inner.end - inner.begin >= TILE && ox < inner.end) {
-        /* The last tile may overlap the one before, which costs less than single pixels. */
-        ox = ox <= inner.end - TILE ? ox : inner.end - TILE;
-        tile(p, in, taps, window_at(p, top, ox).at, inner_start, channel, out + ox);
-        ox += TILE;
+}
+
+/* A rectangle of output pixels that use the same taps. */
+struct region {
+    int32_t y, x, height, width;
+};
+
+static void run_region(struct zs_ctx *ctx, const struct zs_conv *p, const struct scratch *s,
+                       struct filter filter, struct region region, const element_t *in,
+                       element_t *out, struct channel channel)
+{
+    const int32_t stride_y = (int32_t)p->stride_y;
+    const int32_t stride_x = (int32_t)p->stride_x;
+    const int32_t top = region.y * stride_y - (int32_t)p->pad_top;
+    const int32_t left = region.x * stride_x - (int32_t)p->pad_left;
+    const struct tap_list taps = list_taps(p, s, filter, top, left, s->dead_rows);
+    const struct sums sums = {
+        .taps = s->taps,
+        .count = taps.count,
+        .start = start_sum(&channel) - zero_offset(p, taps.weight_sum),
+        .channel = channel,
+    };
+    const bool down = region.width < TILE && region.height > region.width;
+    const int32_t lines = down ? region.width : region.height;
+    const int32_t in_row = stride_y * p->in_w;
+    struct line line = { region.width, stride_x, 1 };
+    int32_t in_next = in_row;
+    int32_t out_next = p->out_w;
+    if (down) {
+        line = (struct line){ region.height, in_row, p->out_w };
+        in_next = stride_x;
+        out_next = 1;
     }
-    for (; ox < inner.end; ox++) {
-        const uint32_t at = window_at(p, top, ox).at;
-        sum_t sum = inner_start;
-        for (const struct tap *tap = taps.begin; tap < taps.end; tap++) {
-            sum = multiply_add(sum, tap->weight, in[at + (uint32_t)tap->offset]);
-        }
-        out[ox] = finish(&p->stage, channel.bias, channel.scale, sum);
+    out += region.y * p->out_w + region.x;
+    for (int32_t i = 0; i < lines; i++) {
+        sweep(&sums, in + i * in_next, out + i * out_next, line);
     }
-    ctx->macs += (uint32_t)(taps.end - taps.begin) * (uint32_t)(inner.end - inner.begin);
+    ctx->macs += (uint32_t)taps.count * (uint32_t)(region.height * region.width);
+}
+
+/* Length of the region that begins at `at` along an axis: the inner one is one, others have 1. */
+static int32_t extent(struct inner inner, int32_t at)
+{
+    return at == inner.begin && inner.end > at ? inner.end - at : 1;
 }
 
 void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
 {
     const element_t *in = zs_tensor_input(ctx, &p->in);
     element_t *out = zs_tensor_output(ctx, &p->out);
+#ifdef ZS_CONV_DEPTHWISE
+    if (ZS_CONV_DEPTHWISE(ctx, p, in, out)) {
+        return;
+    }
+#endif
     const uint32_t max_row = p->weights.max_row;
-    const struct inner inner = find_inner(p);
+    const struct inner inner_y =
+        find_inner(p->in_h, p->out_h, p->kernel_h, p->stride_y, p->dilation_y, p->pad_top);
+    const struct inner inner_x =
+        find_inner(p->in_w, p->out_w, p->kernel_w, p->stride_x, p->dilation_x, p->pad_left);
     const int32_t group_in = p->channels / (int32_t)p->groups;
     const int32_t group_out = p->out_channels / (int32_t)p->groups;
 
     uint8_t *next = ctx->arena + p->scratch;
     struct scratch s;
-    s.cols = carve(&next, max_row * (uint32_t)sizeof *s.cols);
+    s.taps = carve(&next, TAPS_SIZE(max_row));
     s.weights = carve(&next, max_row * (uint32_t)sizeof *s.weights);
-    s.taps = carve(&next, max_row * (uint32_t)sizeof *s.taps);
+    s.cols = carve(&next, max_row * (uint32_t)sizeof *s.cols);
     s.live = next;
     mark_live(p, in, &s);
 
+#ifdef ZS_CONV_DENSE
+    const bool inner = inner_y.begin == 0 && inner_y.end == p->out_h && inner_x.begin == 0
+                       && inner_x.end == p->out_w;
+    if (inner && !s.dead_rows && s.mostly_live && ZS_CONV_DENSE(ctx, p, in, out)) {
+        return;
+    }
+#endif
+
     struct zs_decoder decoder;
     zs_decoder_start(&decoder, &p->weights);
-    int32_t first = 0; /* input channel of the group */
+    struct filter filter = { .first = 0 };
     int32_t in_group = 0;
     uint32_t biases = 0; /* read */
-    for (int32_t oc = 0; oc < p->out_channels; oc++) {
+    for (int32_t oc = 0; oc < p->out_channels; oc++, out += p->out_h * p->out_w) {
         if (in_group == group_out) {
             in_group = 0;
-            first += group_in;
+            filter.first += group_in;
         }
         in_group++;
         zs_decoder_row(&decoder);
-        const int32_t n = (int32_t)zs_decoder_take(&decoder, s.cols, s.weights, max_row);
-        const struct channel channel = {
-            .bias = read_bias(&p->stage, (uint32_t)oc, &biases),
-            .scale = read_scale(&p->stage, (uint32_t)oc),
-        };
-        struct tap_list taps = { .all = false };
-        for (int32_t oy = 0; oy < p->out_h; oy++) {
-            const int32_t top = window_top(p, oy);
-            if (!taps.all || !uses_all_taps(p, &s, top)) {
-                taps = list_taps(p, &s, n, first, top);
+        filter.count = (int32_t)zs_decoder_take(&decoder, s.cols, s.weights, max_row);
+        if (s.dead_channels) {
+            filter.count = drop_dead_channels(p, &s, filter.count, filter.first);
+        }
+        const struct channel channel = read_channel(p, (uint32_t)oc, &biases);
+        struct region region = { .y = 0 };
+        for (; region.y < p->out_h; region.y += region.height) {
+            region.height = s.dead_rows ? 1 : extent(inner_y, region.y);
+            for (region.x = 0; region.x < p->out_w; region.x += region.width) {
+                region.width = extent(inner_x, region.x);
+                run_region(ctx, p, &s, filter, region, in, out, channel);
             }
-            output_row(ctx, p, in, out, taps, inner, channel, top);
-            out += p->out_w;
         }
     }
 }

@@ -1,6 +1,6 @@
-/* zs_conv_s8.c - int8 convolution, portable. SPDX-License-Identifier: Apache-2.0 */
+/* zs_conv_s8.c - int8 convolution. SPDX-License-Identifier: Apache-2.0 */
 #include "zs_conv.h"
-#include "zs_math.h"
+#include "zs_requantize.h"
 
 #if ZS_OP_CONV && ZS_INT8_KERNELS
 
@@ -8,32 +8,46 @@ typedef int8_t element_t;
 typedef int16_t weight_t;
 typedef uint32_t sum_t; /* wraps at 32 bits by contract */
 
+static bool is_live(const element_t *row, int32_t width, element_t zero)
+{
+    for (int32_t x = 0; x < width; x++) {
+        if (row[x] != zero) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static inline sum_t multiply_add(sum_t sum, weight_t weight, int32_t x)
 {
     return sum + (sum_t)(weight * x);
 }
 
-static inline sum_t read_bias(const struct zs_output_stage *stage, uint32_t channel,
-                              uint32_t *stored)
+struct channel {
+    sum_t bias;
+    struct zs_requantize requantize;
+};
+
+static inline struct channel read_channel(const struct zs_conv *p, uint32_t channel,
+                                          uint32_t *stored)
 {
-    return zs_output_stage_bias(stage, channel, stored);
+    const sum_t bias = zs_output_stage_bias(&p->stage, channel, stored);
+    const struct zs_scale scale = zs_output_stage_scale(&p->stage, channel);
+    return (struct channel){
+        .bias = bias,
+        .requantize = zs_requantize_for(&p->stage, scale, bias, p->weights.max_row),
+    };
 }
 
-static inline struct zs_scale read_scale(const struct zs_output_stage *stage, uint32_t channel)
+static inline sum_t start_sum(const struct channel *channel)
 {
-    return zs_output_stage_scale(stage, channel);
+    return channel->bias;
 }
 
-static inline sum_t start_sum(sum_t bias)
+static inline void finish(const struct channel *channel, const sum_t *sums, int32_t n,
+                          element_t *out, int32_t step)
 {
-    return bias;
-}
-
-static inline element_t finish(const struct zs_output_stage *stage, sum_t bias,
-                               struct zs_scale scale, sum_t sum)
-{
-    (void)bias; /* the sum started from it */
-    return zs_output_stage_s8(stage, scale, sum);
+    zs_requantize(&channel->requantize, sums, n, out, step);
 }
 
 /* Inner pixels multiply raw activations: what their zero point adds is taken off in advance. */
@@ -41,6 +55,19 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 {
     return weight_sum * (sum_t)p->in.zero_point;
 }
+
+#define TILE 4
+#define BLOCK 16 /* pixels between two calls of finish() */
+
+#if ZS_DSP
+#include "zs_conv_dense_s8.h"
+#include "zs_conv_depthwise_s8.h"
+#include "zs_conv_tile_dsp.h"
+#define ZS_CONV_DENSE run_dense
+#define ZS_CONV_DEPTHWISE run_depthwise
+#else
+#include "zs_conv_tile_s8.h"
+#endif
 
 #define ZS_CONV_FUNCTION zs_conv_s8
 #include "zs_conv_kernel.h"

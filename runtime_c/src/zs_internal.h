@@ -14,7 +14,15 @@
 #include "zs.h"
 
 #include "zs_config.h"
+#include "zs_math.h"
 #include "zs_reader.h"
+
+/* Keeps the registers of an inner loop apart from those of what is around it. */
+#ifdef __GNUC__
+#define ZS_NOINLINE __attribute__((noinline))
+#else
+#define ZS_NOINLINE
+#endif
 
 /* Limits of FORMAT.md. */
 #define ZS_MAX_ARENA (1u << 26)
@@ -140,7 +148,12 @@ float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t cha
 struct zs_scale zs_output_stage_scale(const struct zs_output_stage *stage, uint32_t channel);
 
 /* acc, bias included, to int8. */
-int8_t zs_output_stage_s8(const struct zs_output_stage *stage, struct zs_scale scale, uint32_t acc);
+static inline int8_t zs_output_stage_s8(const struct zs_output_stage *stage, struct zs_scale scale,
+                                        uint32_t acc)
+{
+    const int32_t scaled = zs_scale((int32_t)acc, scale.multiplier, scale.shift);
+    return zs_clamp_s8(zs_wrap_add(scaled, stage->zero_point), stage->low, stage->high);
+}
 
 enum zs_status zs_op_conv(struct zs_ctx *ctx, struct zs_reader *r);
 enum zs_status zs_op_fully_connected(struct zs_ctx *ctx, struct zs_reader *r);

@@ -12,24 +12,24 @@
 
 #include <stdint.h>
 
-/* a * b / 2^31, rounded to nearest, saturating. */
+/* a * b / 2^31, rounded to nearest, halves up; a and b must not both be INT32_MIN. */
 static inline int32_t zs_high_mul(int32_t a, int32_t b)
 {
-    if (a == INT32_MIN && b == INT32_MIN) {
-        return INT32_MAX;
-    }
-    const int64_t product = (int64_t)a * b;
-    const int64_t nudge = product >= 0 ? (int64_t)1 << 30 : 1 - ((int64_t)1 << 30);
-    return (int32_t)((product + nudge) / ((int64_t)1 << 31));
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
-/* x / 2^exponent, rounded to nearest, halves away from 0; exponent 0 to 31. */
+/* x / 2^exponent, rounded to nearest, halves away from 0; exponent 1 to 31, x not INT32_MIN. */
+static inline int32_t zs_round_shift_some(int32_t x, int32_t exponent)
+{
+    /* Half of 2^exponent is added after a shift, where it cannot overflow. */
+    /* cppcheck-suppress shiftTooManyBitsSigned */
+    return (((x + (x >> 31)) >> (exponent - 1)) + 1) >> 1;
+}
+
+/* The same for exponents 0 to 31. */
 static inline int32_t zs_round_shift(int32_t x, int32_t exponent)
 {
-    const int32_t mask = (int32_t)((1u << exponent) - 1u);
-    const int32_t remainder = x & mask;
-    const int32_t threshold = (mask >> 1) + (x < 0);
-    return (x >> exponent) + (remainder > threshold);
+    return exponent == 0 ? x : zs_round_shift_some(x, exponent);
 }
 
 /* Times 2^exponent, wrapping at 32 bits. */

@@ -1,6 +1,7 @@
 /* zs_op_binary.c - add, sub, mul with broadcasting. SPDX-License-Identifier: Apache-2.0 */
 #include "zs_internal.h"
 #include "zs_math.h"
+#include "zs_requantize.h"
 
 #if ZS_OP_BINARY
 
@@ -88,21 +89,95 @@ static enum zs_status check(const struct zs_reader *r, const struct binary *p)
 }
 
 #if ZS_INT8_KERNELS
-static int8_t apply_s8(const struct binary *p, int8_t a, int8_t b)
+#define RUN 32 /* elements between two calls of zs_requantize() */
+
+struct operand {
+    const int8_t *next;
+    uint32_t step;
+    int32_t zero_point, left_shift, multiplier, shift;
+};
+
+static inline int32_t next_of(struct operand *x)
 {
-    const int32_t x = a - p->a.zero_point;
-    const int32_t y = b - p->b.zero_point;
-    int32_t raw;
-    if (p->kind == KIND_MUL) {
-        raw = x * y;
+    const int32_t value = *x->next - x->zero_point;
+    x->next += x->step;
+    return value;
+}
+
+/* Add `sign` times the next `n` of an operand, in the common scale, to `sums`. */
+static ZS_NOINLINE void add_scaled(struct operand *operand, uint32_t sign, uint32_t *sums,
+                                   uint32_t n)
+{
+    struct operand x = *operand; /* in registers */
+    const uint32_t *end = sums + n;
+    if (x.shift > 0 || x.left_shift > 21) {
+        while (sums < end) {
+            const int32_t wide = zs_shift_left(next_of(&x), x.left_shift);
+            *sums++ += sign * (uint32_t)zs_scale(wide, x.multiplier, x.shift);
+        }
+    } else if (x.shift == 0) {
+        while (sums < end) {
+            const uint32_t wide = (uint32_t)zs_shift_left(next_of(&x), x.left_shift);
+            *sums++ += sign * (uint32_t)zs_multiply_high(wide, x.multiplier);
+        }
     } else {
-        const int32_t u = zs_scale(zs_shift_left(x, p->left_shift), p->multiplier[0], p->shift[0]);
-        const int32_t v = zs_scale(zs_shift_left(y, p->left_shift), p->multiplier[1], p->shift[1]);
-        raw =
-            (int32_t)(p->kind == KIND_ADD ? (uint32_t)u + (uint32_t)v : (uint32_t)u - (uint32_t)v);
+        while (sums < end) {
+            const uint32_t wide = (uint32_t)zs_shift_left(next_of(&x), x.left_shift);
+            const int32_t scaled = zs_multiply_high(wide, x.multiplier);
+            *sums++ += sign * (uint32_t)zs_round_shift_some(scaled, -x.shift);
+        }
     }
-    const int32_t scaled = zs_scale(raw, p->multiplier[2], p->shift[2]);
-    return zs_clamp_s8(zs_wrap_add(scaled, p->out.zero_point), p->low, p->high);
+    operand->next = x.next;
+}
+
+/* Products of the next `n` of both operands. */
+static void multiply(struct operand *x, struct operand *y, uint32_t *to, uint32_t n)
+{
+    for (const uint32_t *end = to + n; to < end; to++) {
+        const int32_t first = next_of(x);
+        *to = (uint32_t)(first * next_of(y));
+    }
+}
+
+static struct operand operand_of(const struct binary *p, const struct zs_tensor *tensor,
+                                 const int8_t *data, unsigned i, uint32_t step)
+{
+    return (struct operand){
+        .next = data,
+        .step = step,
+        .zero_point = tensor->zero_point,
+        .left_shift = p->left_shift,
+        .multiplier = p->multiplier[i],
+        .shift = p->shift[i],
+    };
+}
+
+static void run_s8(const struct binary *p, const int8_t *a, const int8_t *b, int8_t *out)
+{
+    struct operand x = operand_of(p, &p->a, a, 0, p->stride_a[3]);
+    struct operand y = operand_of(p, &p->b, b, 1, p->stride_b[3]);
+    const struct zs_requantize requantize = {
+        .multiplier = p->multiplier[2],
+        .shift = p->shift[2],
+        .low = p->low,
+        .high = p->high,
+        .zero_point = p->out.zero_point,
+        .unlimited = p->low == INT8_MIN && p->high == INT8_MAX,
+        /* Operands of 9 bits are shifted by 20 at most, then added. */
+        .simple = p->shift[2] < 0 && p->left_shift <= 20 && p->shift[0] <= 0 && p->shift[1] <= 0,
+    };
+    uint32_t n; /* elements of a block */
+    for (uint32_t left = p->dims[3]; left != 0; left -= n, out += n) {
+        n = left < RUN ? left : RUN;
+        uint32_t sums[RUN] = { 0 };
+        if (p->kind == KIND_MUL) {
+            multiply(&x, &y, sums, n);
+        } else {
+            add_scaled(&x, 1, sums, n);
+            add_scaled(&y, p->kind == KIND_ADD ? 1 : UINT32_MAX, sums, n);
+        }
+        zs_requantize(&requantize, sums, (int32_t)n, out, 1);
+    }
 }
 #endif
 
@@ -114,13 +189,26 @@ static float apply_f32(const struct binary *p, float a, float b)
 }
 #endif
 
+/* Make one run of axes that all operands walk through alike. */
+static void join_axes(struct binary *p)
+{
+    for (unsigned i = ZS_MAX_RANK - 1; i-- > 0;) {
+        const uint32_t n = p->dims[3];
+        if (p->dims[i] != 1
+            && (p->stride_a[i] != n * p->stride_a[3] || p->stride_b[i] != n * p->stride_b[3])) {
+            break;
+        }
+        p->dims[3] *= p->dims[i];
+        p->dims[i] = 1;
+    }
+}
+
 /* One run along the last axis. */
 static void apply_run(const struct binary *p, const uint8_t *a, const uint8_t *b, void *out)
 {
-    const uint32_t n = p->dims[3];
 #if ZS_FLOAT32_KERNELS
     if (p->out.dtype == ZS_FLOAT32) {
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t i = 0; i < p->dims[3]; i++) {
             ((float *)out)[i] = apply_f32(p, zs_load_f32(a), zs_load_f32(b));
             a += 4 * p->stride_a[3];
             b += 4 * p->stride_b[3];
@@ -129,11 +217,7 @@ static void apply_run(const struct binary *p, const uint8_t *a, const uint8_t *b
 #endif
 #if ZS_INT8_KERNELS
     if (p->out.dtype == ZS_INT8) {
-        for (uint32_t i = 0; i < n; i++) {
-            ((int8_t *)out)[i] = apply_s8(p, (int8_t)*a, (int8_t)*b);
-            a += p->stride_a[3];
-            b += p->stride_b[3];
-        }
+        run_s8(p, (const int8_t *)a, (const int8_t *)b, out);
     }
 #endif
 }
@@ -145,6 +229,7 @@ enum zs_status zs_op_binary(struct zs_ctx *ctx, struct zs_reader *r)
     if (ctx->arena == NULL) {
         return !zs_has_kernels(p.out.dtype) ? ZS_ERR_UNSUP : check(r, &p);
     }
+    join_axes(&p);
     const uint32_t size = p.out.dtype == ZS_FLOAT32 ? 4 : 1;
     const uint8_t *a = zs_tensor_input(ctx, &p.a);
     const uint8_t *b = zs_tensor_input(ctx, &p.b);

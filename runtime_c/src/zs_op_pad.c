@@ -40,6 +40,30 @@ static enum zs_status check(const struct zs_reader *r, const struct pad *p)
     return ZS_OK;
 }
 
+/* Words of 4, then bytes: C libraries for small cores copy single bytes. */
+static void copy(uint8_t *to, const uint8_t *from, uint32_t n)
+{
+    for (; n >= 4; n -= 4, to += 4, from += 4) {
+        uint32_t word;
+        memcpy(&word, from, 4);
+        memcpy(to, &word, 4);
+    }
+    for (; n > 0; n--) {
+        *to++ = *from++;
+    }
+}
+
+static void fill(void *to, uint32_t word, uint32_t n)
+{
+    uint8_t *next = to;
+    for (; n >= 4; n -= 4, next += 4) {
+        memcpy(next, &word, 4);
+    }
+    for (; n > 0; n--) {
+        *next++ = (uint8_t)word;
+    }
+}
+
 enum zs_status zs_op_pad(struct zs_ctx *ctx, struct zs_reader *r)
 {
     struct pad p;
@@ -50,20 +74,28 @@ enum zs_status zs_op_pad(struct zs_ctx *ctx, struct zs_reader *r)
     const uint8_t *in = zs_tensor_input(ctx, &p.in);
     void *out = zs_tensor_output(ctx, &p.out);
     const uint32_t size = p.in.dtype == ZS_FLOAT32 ? 4 : 1;
-    if (size == 1) {
-        memset(out, p.value, p.out.size);
-    } else {
-        for (uint32_t i = 0; i < p.out.count; i++) {
-            ((float *)out)[i] = p.value_f32;
-        }
+    uint32_t word = (uint32_t)(uint8_t)p.value * 0x01010101u;
+    if (size == 4) {
+        memcpy(&word, &p.value_f32, 4);
     }
-    const uint32_t run = p.in.dims[3] * size;
-    for (uint32_t i = 0; i < p.in.dims[0]; i++) {
-        for (uint32_t j = 0; j < p.in.dims[1]; j++) {
-            for (uint32_t k = 0; k < p.in.dims[2]; k++) {
-                uint32_t to = (i + p.before[0]) * p.out.dims[1] + j + p.before[1];
-                to = (to * p.out.dims[2] + k + p.before[2]) * p.out.dims[3] + p.before[3];
-                memcpy((uint8_t *)out + to * size, in, run);
+    fill(out, word, p.out.size);
+    /* Axes aligned to the right, so that runs are along the last one there is. */
+    const unsigned lead = ZS_MAX_RANK - p.in.rank;
+    uint32_t in_dims[ZS_MAX_RANK] = { 1, 1, 1, 1 };
+    uint32_t out_dims[ZS_MAX_RANK] = { 1, 1, 1, 1 };
+    uint32_t before[ZS_MAX_RANK] = { 0 };
+    for (unsigned i = lead; i < ZS_MAX_RANK; i++) {
+        in_dims[i] = p.in.dims[i - lead];
+        out_dims[i] = p.out.dims[i - lead];
+        before[i] = p.before[i - lead];
+    }
+    const uint32_t run = in_dims[3] * size;
+    for (uint32_t i = 0; i < in_dims[0]; i++) {
+        for (uint32_t j = 0; j < in_dims[1]; j++) {
+            for (uint32_t k = 0; k < in_dims[2]; k++) {
+                uint32_t to = (i + before[0]) * out_dims[1] + j + before[1];
+                to = (to * out_dims[2] + k + before[2]) * out_dims[3] + before[3];
+                copy((uint8_t *)out + to * size, in, run);
                 in += run;
             }
         }

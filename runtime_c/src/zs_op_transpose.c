@@ -33,18 +33,28 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct transpos
 
 static void copy(const struct transpose *p, const uint8_t *in, uint8_t *out, uint32_t size)
 {
-    const uint32_t *dims = p->out.dims;
+    /* Axes aligned to the right, so that the inner loop is along the last one there is. */
+    const unsigned lead = ZS_MAX_RANK - p->out.rank;
+    uint32_t dims[ZS_MAX_RANK] = { 1, 1, 1, 1 };
+    uint32_t stride[ZS_MAX_RANK] = { 0 };
+    for (unsigned i = lead; i < ZS_MAX_RANK; i++) {
+        dims[i] = p->out.dims[i - lead];
+        stride[i] = p->stride[i - lead];
+    }
     for (uint32_t i = 0; i < dims[0]; i++) {
         for (uint32_t j = 0; j < dims[1]; j++) {
             for (uint32_t k = 0; k < dims[2]; k++) {
-                const uint32_t row = i * p->stride[0] + j * p->stride[1] + k * p->stride[2];
-                for (uint32_t l = 0; l < dims[3]; l++) {
-                    const uint8_t *from = in + (row + l * p->stride[3]) * size;
-                    if (size == 1) {
+                const uint32_t row = i * stride[0] + j * stride[1] + k * stride[2];
+                const uint8_t *from = in + row * size;
+                const uint32_t step = stride[3] * size;
+                const uint8_t *const end = out + dims[3] * size;
+                if (size == 1) {
+                    for (; out < end; from += step) {
                         *out++ = *from;
-                    } else {
+                    }
+                } else {
+                    for (; out < end; out += 4, from += step) {
                         memcpy(out, from, 4);
-                        out += 4;
                     }
                 }
             }

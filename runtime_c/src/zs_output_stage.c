@@ -171,9 +171,3 @@ struct zs_scale zs_output_stage_scale(const struct zs_output_stage *stage, uint3
         .shift = stage->shift_base + (int32_t)signed_field(stage->scales, at, stage->shift_bits),
     };
 }
-
-int8_t zs_output_stage_s8(const struct zs_output_stage *stage, struct zs_scale scale, uint32_t acc)
-{
-    const int32_t scaled = zs_scale((int32_t)acc, scale.multiplier, scale.shift);
-    return zs_clamp_s8(zs_wrap_add(scaled, stage->zero_point), stage->low, stage->high);
-}

@@ -59,7 +59,8 @@ def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:
     info = json.loads(capsys.readouterr().out)
     assert info["bytes"] == container_path.stat().st_size
     assert info["macs"] == sum(op["macs"] for op in info["ops"]) == 2_656_768
-    assert info["ops"][0]["weights"]["entropy_bytes"] < info["ops"][0]["weights"]["stream_bytes"]
+    weights = next(op["weights"] for op in info["ops"] if op["weights"] is not None)
+    assert weights["entropy_bytes"] < weights["stream_bytes"]
     assert sum(info["sections"].values()) == info["bytes"]
 
 
@@ -78,7 +79,7 @@ def test_convert_within_a_boards_limits(kws: Path, tmp_path: Path, capsys) -> No
     for option, value, what in (
         ("--flash", "20K", "over the flash of 20,480 bytes by 5,"),
         ("--ram", "10KB", "over the RAM of 10,240 bytes by 6,"),
-        ("--latency-ms", "1", "over the latency of 1 ms by 2"),
+        ("--latency-ms", "1", "over the latency of 1 ms by 1"),
     ):
         line = fails(capsys, 2, *convert, option, value)
         assert what in line and "closest plan" in line and "estimated" in line

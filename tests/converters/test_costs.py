@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zeroskip import boards
-from zeroskip.converters import budget, codecs, costs
+from zeroskip.converters import budget, codecs, conv_counts, costs
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
 from zeroskip.errors import InputError
 
@@ -59,7 +59,7 @@ def test_an_unknown_core_is_refused() -> None:
 
 def test_negative_costs_are_refused() -> None:
     with pytest.raises(InputError, match="below 0"):
-        costs.Costs("a", "a", "", 0.0, {"other": {"pad": -1.0}})
+        costs.Costs("a", "a", False, "", 0.0, {"other": {"pad": -1.0}})
 
 
 def test_constants_are_those_of_the_runtime() -> None:
@@ -67,7 +67,8 @@ def test_constants_are_those_of_the_runtime() -> None:
     text = "".join(p.read_text() for p in sorted(src.glob("*.[ch]")))
     defined = dict(re.findall(r"^#define (\w+) (\d+)\b", text, re.MULTILINE))
     assert int(defined["CHUNK"]) == costs._CHUNK
-    assert int(defined["TILE"]) == costs._TILE
+    assert int(defined["TILE"]) == conv_counts._TILE
+    assert int(defined["BLOCK"]) == conv_counts._BLOCK
     assert int(defined["ZS_PEEK_BITS"]) == costs._PEEK_BITS
     assert int(defined["ZS_VALUE_TABLE_BITS"]) == costs._VALUE_TABLE_BITS
 

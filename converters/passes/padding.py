@@ -1,0 +1,65 @@
+"""Padded inputs of convolutions as tensors of their own, where that costs little memory.
+
+A convolution then has no edges: all its pixels share one list of taps and fill whole tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from zeroskip.converters.ir import Conv2D, Graph, Op, Pad, Tensor
+from zeroskip.converters.passes import memory
+
+MOST_GROWTH: Final = 0.05
+"""Of the activations' arena, by padding."""
+
+
+def pad_inputs(graph: Graph) -> Graph:
+    """The graph with a Pad before each padded convolution, as long as the activations' arena
+    grows by no more than MOST_GROWTH. The outputs are the same."""
+    limit = (1 + MOST_GROWTH) * memory.plan(graph, {}).arena_bytes
+    for op in graph.ops:
+        if (
+            isinstance(op.attributes, Conv2D)
+            and any(op.attributes.padding)
+            and not _edges(graph, op)
+        ):
+            padded = _pad_input(graph, op)
+            if memory.plan(padded, {}).arena_bytes <= limit:
+                graph = padded
+    return graph
+
+
+def _edges(graph: Graph, op: Op) -> bool:
+    """Whether kernels handle the edges well themselves: depthwise ones do."""
+    assert isinstance(op.attributes, Conv2D)
+    x, output = graph.tensors[op.inputs[0]], graph.output_tensor(op)
+    return op.attributes.groups == x.shape[0] == output.shape[0] and graph.tensors[
+        op.inputs[1]
+    ].shape[2:] == (3, 3)
+
+
+def _pad_input(graph: Graph, op: Op) -> Graph:
+    assert isinstance(op.attributes, Conv2D)
+    x = graph.tensors[op.inputs[0]]
+    top, bottom, left, right = op.attributes.padding
+    channels, height, width = x.shape
+    shape = (channels, height + top + bottom, width + left + right)
+    name = f"{op.output}, padded input"
+    while name in graph.tensors:
+        name += "'"
+    padded = Tensor(name, shape, x.dtype, x.quantization)
+    pad = Op(
+        name=f"{op.name}_pad",
+        inputs=(x.name,),
+        output=padded.name,
+        attributes=Pad(((0, 0), (top, bottom), (left, right))),
+    )
+    conv = replace(
+        op,
+        inputs=(padded.name, *op.inputs[1:]),
+        attributes=replace(op.attributes, padding=(0, 0, 0, 0)),
+    )
+    at = graph.ops.index(op)
+    return graph.with_ops((*graph.ops[:at], pad, conv, *graph.ops[at + 1 :]), (padded,))

@@ -1,0 +1,45 @@
+"""Padding as an op of its own."""
+
+from random_graphs import random_graph, random_inputs
+
+from zeroskip.converters import container, reference
+from zeroskip.converters.ir import Conv2D, Graph, Pad
+from zeroskip.converters.passes import memory
+from zeroskip.converters.passes.padding import MOST_GROWTH, pad_inputs
+from zeroskip.runtime import Model
+
+
+def padded_convolutions(graph: Graph) -> int:
+    return sum(isinstance(op.attributes, Conv2D) and any(op.attributes.padding) for op in graph.ops)
+
+
+def test_outputs_are_the_same_and_the_arena_hardly_grows() -> None:
+    added = 0
+    for seed in range(120):
+        graph = random_graph(seed, ("int8", "float32")[seed % 2], 3)
+        padded = pad_inputs(graph)
+        new = len(padded.ops) - len(graph.ops)
+        assert new == padded_convolutions(graph) - padded_convolutions(padded)
+        before, after = (memory.plan(g, {}).arena_bytes for g in (graph, padded))
+        assert after <= (1 + MOST_GROWTH) * before
+        if new == 0:
+            assert padded == graph
+            continue
+        added += new
+        x = random_inputs(graph, 2, seed)
+        (expected,) = reference.run(graph, [x])
+        assert reference.run(padded, [x])[0].tobytes() == expected.tobytes()
+        assert Model(container.build(padded)).run(x).tobytes() == expected.tobytes()
+    assert added >= 5
+
+
+def test_depthwise_kernels_handle_their_edges(data_root) -> None:
+    from zeroskip.converters.frontends import tflite
+
+    graph = tflite.load(data_root / "models" / "mlperf_tiny_vww_int8.tflite")
+    padded = pad_inputs(graph)
+    readers = [op for op in padded.ops if isinstance(op.attributes, Conv2D)]
+    pads = {op.output for op in padded.ops if isinstance(op.attributes, Pad)}
+    for op in readers:
+        if op.attributes.groups > 1:
+            assert not pads.intersection(op.inputs) and any(op.attributes.padding)
