@@ -95,6 +95,10 @@ bench-codecs: setup ## Bytes and seconds of the weight codecs; writes benchmarks
 bench-decode: setup ## Cycles per decoded weight of every codec, emulated; writes benchmarks/decode.md.
 	$(BIN)/python benchmarks/decode.py --write
 
+.PHONY: bench-kernels
+bench-kernels: setup ## Cycles of single layers by sparsity, emulated: benchmarks/kernel_grid.md, .svg.
+	$(BIN)/python benchmarks/kernel_grid.py --write
+
 .PHONY: bench-compression
 bench-compression: setup ## Train, prune, share and encode LeNets and ResNet-8 (hours): benchmarks/compression.md.
 	$(BIN)/python benchmarks/compression.py all

@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Final
 
 from fit_costs import parts_of
-from layers import Layer, Run, activations, run_all, sparse_int8
 
 from zeroskip.converters import codecs
 from zeroskip.converters.ir import Conv2D, FullyConnected
+from zeroskip.emulation.layers import (
+    Layer,
+    Run,
+    activations,
+    board_of,
+    run_all,
+    sparse_int8,
+)
 
 TABLE: Final = Path(__file__).with_name("decode.md")
 CORES: Final = ("cortex-m4", "cortex-m0plus")
@@ -65,7 +72,7 @@ def per_symbol(run: Run, part: int) -> float:
 
 
 def table(core: str) -> list[str]:
-    runs = {run.layer.name: run for run in run_all(layers(), core)}
+    runs = {run.layer.name: run for run in run_all(layers(), board_of(core))}
 
     def row(name: str, title: str, part: int, extra: str) -> str:
         figures = [per_symbol(runs[f"{kind} {name}"], part) for kind in ("row", "chunks")]

@@ -19,11 +19,20 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from layers import BOARDS, Layer, Run, activations, other_ops, run_all, sparse_int8
 
 from zeroskip import boards
 from zeroskip.converters import codecs, costs
 from zeroskip.converters.ir import Conv2D, FullyConnected
+from zeroskip.emulation.layers import (
+    BOARDS,
+    Layer,
+    Run,
+    activations,
+    board_of,
+    other_ops,
+    run_all,
+    sparse_int8,
+)
 
 Array = npt.NDArray[Any]
 
@@ -59,8 +68,11 @@ def random_layer(rng: np.random.Generator, kind: str, name: str) -> Layer:
     columns = kind == "fully connected by columns"
     if kind == "dense":
         sparsity = min(sparsity, 0.5)
+    fused = columns and pick(True, False, False)  # a kernel of its own
     while True:
         positions, values = pick(*codecs.POSITIONS), pick(*codecs.VALUES)
+        if fused:
+            positions, values = "gap4", pick("raw", "packed")
         if (positions == "dense" and sparsity > 0.6) or (kind == "dense" and positions != "dense"):
             continue
         if not (columns and "ans" in (positions, values)):
@@ -74,9 +86,8 @@ def random_layer(rng: np.random.Generator, kind: str, name: str) -> Layer:
         pixels = int(rng.integers(4, 24)), int(rng.integers(4, 24))
         channels, outputs = int(rng.integers(2, 40)), int(rng.integers(2, 40))
         kernel = {"pointwise": (1, 1)}.get(kind, pick((3, 3), (3, 3), (5, 5), (1, 3)))
-        plain = kind in ("pointwise", "dense")
-        stride = (1, 1) if plain else pick((1, 1), (1, 1), (2, 2))
-        pad = 0 if plain else pick(0, 1)
+        stride = (1, 1) if kind == "pointwise" else pick((1, 1), (1, 1), (2, 2))
+        pad = 0 if kind in ("pointwise", "dense") else pick(0, 1)
         padding = (pad, pad, pad, pad) if min(pixels) >= kernel[0] else (2, 2, 2, 2)
         if kind == "pointwise":
             channels = int(rng.integers(8, 160))
@@ -184,11 +195,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         timing = boards.load_core(core).timing
         assert timing is not None
         dsp = core in DSP_CORES
-        groups = fit(run_all(random_layers(1, TRAINING), core), dsp)
-        groups["other"] = other_ops(core)
+        board = board_of(core)
+        groups = fit(run_all(random_layers(1, TRAINING), board), dsp)
+        groups["other"] = other_ops(board)
         source = f"benchmarks/fit_costs.py, gcc -O2, {timing.name}"
         fitted = costs.Costs(core, core, dsp, source, 0.0, groups)
-        results[core] = errors(fitted, run_all(random_layers(2, HELD_OUT), core))
+        results[core] = errors(fitted, run_all(random_layers(2, HELD_OUT), board))
         median = float(np.median([abs(error) for _, error in results[core]]))
         document += toml(fitted, median)
     text = markdown(results)

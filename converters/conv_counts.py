@@ -23,7 +23,8 @@ TWO_FILTERS: Final = "conv, two filters"
 """The kernel that takes dense weights as they are decoded, without positions."""
 
 _TILE: Final = 4  # pixels computed at a time
-_BLOCK: Final = 16  # pixels requantised at a time
+_BLOCK: Final = 32  # pixels requantised at a time
+_DEPTHWISE_BLOCK: Final = 64  # by the depthwise kernel
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,20 @@ def conv_counts(
         dsp
         and positions == "dense"
         and whole
-        and a.stride == (1, 1)
+        and a.stride[1] <= 2
         and out_w >= _TILE
         and per_group >= 2
     ):
         return TWO_FILTERS, _two_filter_counts(a.groups, per_group, mask.shape[1], y, x)
-    counts = _list_counts(mask.reshape(weights), y, x) | {"input row": channels * in_h}
+    counts = _list_counts(mask.reshape(weights), y, x, whole) | {"input row": channels * in_h}
     if positions == "dense":
         counts |= {"examined": mask.size, "dropped": float(mask.size - mask.sum())}
     return "depthwise" if depthwise else "pointwise" if pointwise else "conv", counts
 
 
-def _list_counts(mask: BoolArray, y: Axis, x: Axis) -> Counts:
-    """Counts of zs_conv_kernel.h; `mask` is (O, C/groups, KH, KW)."""
+def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
+    """Counts of zs_conv_kernel.h; `mask` is (O, C/groups, KH, KW), and `whole` whether all windows
+    lie inside the input."""
     outputs, group_in = mask.shape[:2]
     taps = mask.sum(axis=1)  # (O, KH, KW)
     heights, reads_y = y.regions
@@ -115,13 +117,16 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis) -> Counts:
             step = x.stride if not down else 0
             kind = {1: "tap of neighbours", 2: "tap of every other"}.get(step, "tap of others")
             counts["list"] += outputs
-            if single:
+            if whole:
+                counts["whole tap"] += float(taps.sum())
+            elif single:
                 counts["listed channel"] += float(taps.sum())
             else:
                 counts["kernel row"] += outputs * group_in * y.kernel
                 counts["listed tap"] += float(taps.sum())
             counts["line"] += outputs * lines
-            counts["block"] += outputs * lines * -(-length // _BLOCK)
+            joined = max(1, _BLOCK // length) if width == x.out and not down else 1
+            counts["block"] += outputs * -(-lines // joined) * -(-length // _BLOCK)
             counts["output"] += outputs * lines * length
             counts["tile"] += outputs * lines * tiles
             counts[kind] += used[b, c] * lines * tiles
@@ -131,7 +136,8 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis) -> Counts:
 
 
 _LIST_KEYS: Final = (
-    "list", "listed channel", "kernel row", "listed tap", "line", "block", "output", "tile",
+    "list", "whole tap", "listed channel", "kernel row", "listed tap", "line", "block", "output",
+    "tile",
     "tap of neighbours", "tap of every other", "tap of others", "single pixel", "single tap",
 )  # fmt: skip
 
@@ -156,32 +162,49 @@ def _two_filter_counts(groups: int, per_group: int, cols: int, y: Axis, x: Axis)
         "line": pairs * y.out,
         "output": filters * y.out * x.out,
         "tile": pairs * y.out * tiles,
-        "pair of taps": pairs * y.out * tiles * -(-cols // 2),
+        f"pair of taps, stride {x.stride}": pairs * y.out * tiles * -(-cols // 2),
     }
 
 
 def _depthwise_counts(channels: int, y: Axis, x: Axis) -> Counts:
-    """Counts of zs_conv_depthwise_s8.h."""
-    rows = channels * float(y.reads.sum())
-    return {
+    """Counts of zs_conv_depthwise_s8.h: rows whose windows lie inside, perhaps but for their last
+    column, and others."""
+    right = _beyond(x) > 0
+    whole = 0
+    if x.pad == y.pad == 0:
+        whole = max(0, min(y.out, (y.size - 3 - right + y.stride) // y.stride))
+    counts: Counts = {
         "layer": 1,
         "channel": channels,
-        "line": channels * y.out,
         "output": channels * y.out * x.out,
-        "tile": channels * y.out * (x.out // _TILE),
-        f"tile row {x.stride}": rows * (x.out // _TILE),
-        "single pixel": channels * y.out * (x.out % _TILE),
-        "single row": rows * (x.out % _TILE),
+        "call": channels * -(-whole // max(1, _DEPTHWISE_BLOCK // x.out)),
+        f"inner tile, stride {x.stride}": channels * whole * -(-x.out // _TILE),
+        "last column": channels * whole * right,
+        "edge row": 0.0,
+        "edge tile row": 0.0,
     }
+    for rows in y.reads.sum(axis=1)[whole:]:
+        inner = x.out - _TILE * ((x.pad > 0) + right) if rows == 3 else 0
+        tiles = -(-(x.out - inner) // _TILE) if inner >= _TILE else -(-x.out // _TILE)
+        if inner >= _TILE:
+            counts["call"] += channels
+            counts[f"inner tile, stride {x.stride}"] += channels * -(-inner // _TILE)
+        counts["edge row"] += channels
+        counts["edge tile row"] += float(channels * rows * tiles)
+    return counts
+
+
+def _beyond(x: Axis) -> int:
+    """Columns that the last window has beyond the input."""
+    return (x.out - 1) * x.stride + 3 - x.pad - x.size
 
 
 def _is_three_by_three(y: Axis, x: Axis) -> bool:
     """Whether zs_conv_depthwise_s8.h takes it."""
-    beyond = (x.out - 1) * x.stride + 3 - x.pad - x.size
     return (
         (y.kernel, x.kernel, y.dilation, x.dilation) == (3, 3, 1, 1)
         and y.stride == x.stride <= 2
-        and max(y.pad, x.pad, beyond) <= 1
+        and max(y.pad, x.pad, _beyond(x)) <= 1
         and x.out >= _TILE
         and x.size >= _TILE * x.stride
     )

@@ -39,6 +39,7 @@ STAND_INS: Final = {
     "cortex-m33": "cortex-m4",
 }
 
+_FUSED: Final = "fully connected by columns, fused"
 _CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
 _PEEK_BITS: Final = 25
 _VALUE_TABLE_BITS: Final = 7
@@ -127,6 +128,8 @@ def layer_groups(
     kernel = kernel_counts(graph, op, encoded, mask, active, calls, dsp)
     if kernel[0] == TWO_FILTERS:
         positions = {}
+    if kernel[0] == _FUSED:
+        positions = values = {}
     return (
         (f"position {encoded.positions}", {k: runs * n for k, n in positions.items()}),
         (f"value {encoded.values}", {k: runs * n for k, n in values.items()}),
@@ -200,9 +203,27 @@ def kernel_counts(
     if e.positions == "dense":
         examined = batch * mask.size * (active if e.by_columns else 1)
         counts |= {"examined": examined, "dropped": examined * (1 - live / mask.size)}
+    if e.by_columns and e.positions == "gap4" and e.values in ("raw", "packed"):
+        if e.zero_point == 0:
+            return _FUSED, _fused_counts(e, batch, inputs, outputs, live, active)
     if e.by_columns:
         return "fully connected by columns", counts | {"input": batch * inputs}
     return "fully connected by rows", counts | {"mac": batch * live * active}
+
+
+def _fused_counts(
+    e: EncodedMatrix, batch: float, inputs: int, outputs: int, live: float, active: float
+) -> Counts:
+    """Counts of runtime_c/src/zs_columns_s8.c."""
+    taken = batch * active
+    return {
+        "layer": 1,
+        "input": batch * inputs,
+        "column": taken * inputs,
+        "unit": taken * 2 * len(e.placed.stream),
+        f"{e.values} element": taken * live,
+        "output": batch * outputs,
+    }
 
 
 def other_group(graph: Graph, op: Op) -> Group | None:

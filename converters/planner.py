@@ -4,7 +4,7 @@
 weights are zero, dense positions are left out: an entropy code of the values can make them
 as small as the others, but every zero would then be decoded and take scratch.
 
-`balanced`, the default of `zeroskip convert`: of the pairs within 2 % of those bytes the one with
+`balanced`, the default of `zeroskip convert`: of the pairs within 5 % of those bytes the one with
 the fewest predicted cycles. ANS codes are the smallest and by far the slowest to decode; what they
 save is often not worth it.
 
@@ -47,7 +47,7 @@ class Prefer(Enum):
 
 
 SPEED_CORE: Final = "cortex-m4"
-NEAR: Final = 1.02  # of the fewest bytes: what `balanced` may take
+NEAR: Final = 1.05  # of the fewest bytes: what `balanced` may take
 # The share of inputs that are not zero, where a ReLU came before; assumed, not measured.
 ACTIVE_AFTER_RELU: Final = 0.5
 

@@ -46,8 +46,8 @@ PROFILES: Final = {
         "ZS_OP_CONCAT",
         "ZS_OP_CONVERT",
         "ZS_OP_MEAN",
-        "ZS_OP_PAD",
         "ZS_OP_TABLE",
+        "ZS_OP_TRANSPOSE",
         "ZS_OP_UNARY",
     ),
 }

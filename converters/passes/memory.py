@@ -2,7 +2,8 @@
 
 Buffers that live at the same time must not overlap. Finding the smallest arena is
 NP-hard (dynamic storage allocation); like TensorFlow Lite Micro's planner this places buffers
-greedily at the lowest free offset, here in several orders of which the best is kept.
+greedily at the lowest free offset, here in several orders of which the best is kept, and then
+tries to do with less by placing them at both ends of an arena of given size.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Final
 from zeroskip.converters.ir import Binary, Graph, Op, Quantize, Reshape, Unary
 
 ALIGNMENT: Final = 4
+
+_SLACKS: Final = (1.0, 1.02, 1.05, 1.1, 1.2)  # arenas to try, in bytes that live at once
+_MOST_STEPS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,64 @@ def place(buffers: Sequence[Buffer]) -> dict[str, int]:
         lambda b: (b.last, -b.size, b.name),
         lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
     )
-    plans = [_place_in_order(sorted(buffers, key=order)) for order in orders]
     size = {b.name: _align(b.size) for b in buffers}
-    return min(plans, key=lambda p: max(p[n] + size[n] for n in p))
+
+    def height(offsets: Mapping[str, int]) -> int:
+        return max(offsets[name] + size[name] for name in offsets)
+
+    best = min((_place_in_order(sorted(buffers, key=order)) for order in orders), key=height)
+    least = max(_live_bytes(buffers, b.first) for b in buffers)
+    for slack in _SLACKS:
+        limit = _align(int(least * slack))
+        found = _place_at_ends(buffers, limit) if limit < height(best) else None
+        if found is not None:
+            return found
+    return best
+
+
+def _live_bytes(buffers: Sequence[Buffer], index: int) -> int:
+    return sum(_align(b.size) for b in buffers if b.first <= index <= b.last)
+
+
+def _place_at_ends(buffers: Sequence[Buffer], limit: int) -> dict[str, int] | None:
+    """Offsets below `limit`: in order of time, each at the lowest or the highest free place.
+
+    In a chain of layers neighbours then take opposite ends, whatever their sizes. A choice that
+    leaves no place for a later buffer is taken back; after _MOST_STEPS there is no answer.
+    """
+    order = sorted(buffers, key=lambda b: (b.first, -b.size, b.name))
+    offsets: list[int] = []
+    options: list[list[int]] = [_ends(order, offsets, limit)]
+    for _ in range(_MOST_STEPS):
+        if options[-1]:
+            offsets.append(options[-1].pop())
+            if len(offsets) == len(order):
+                return {b.name: at for b, at in zip(order, offsets, strict=True)}
+            options.append(_ends(order, offsets, limit))
+        else:
+            options.pop()
+            if not offsets:
+                break
+            offsets.pop()
+    return None
+
+
+def _ends(order: Sequence[Buffer], offsets: Sequence[int], limit: int) -> list[int]:
+    """Where the next buffer of `order` can go: the highest and the lowest place, if any."""
+    buffer = order[len(offsets)]
+    taken = sorted(
+        (at, at + _align(other.size))
+        for other, at in zip(order, offsets, strict=False)
+        if other.last >= buffer.first and buffer.last >= other.first
+    )
+    size = _align(buffer.size)
+    places: list[int] = []
+    low = 0
+    for begin, end in [*taken, (limit, limit)]:
+        if begin - low >= size:
+            places += [low, begin - size]
+        low = max(low, end)
+    return sorted({places[0], places[-1]}, reverse=True) if places else []
 
 
 def _place_in_order(buffers: Sequence[Buffer]) -> dict[str, int]:

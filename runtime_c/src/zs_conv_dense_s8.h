@@ -1,6 +1,6 @@
 /*
  * zs_conv_dense_s8.h - convolutions whose weights are stored densely, with
- * stride 1 and no padding, two filters at a time: both have the same taps, so
+ * stride 1 or 2 and no padding, two filters at a time: both have the same taps, so
  * that the list of offsets serves all filters and each load of activations two.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -53,34 +53,35 @@ static uint32_t list_weights(const struct zs_conv *p, struct zs_decoder *decoder
     return sum;
 }
 
-/* A row of `width` pixels of two filters. */
-static ZS_NOINLINE void sweep_two(const struct taps_of_two *taps, uint32_t pairs,
-                                  const uint32_t *start, const struct channel *channels,
-                                  const int8_t *in, int8_t *out, int8_t *out2, int32_t width)
+/* A row of `width` pixels of two filters, `step` apart in the input. */
+static ZS_NOINLINE void sweep_two(struct tiles_of_two *tiles, const struct channel *channels,
+                                  const int8_t *in, int32_t step, int8_t *out, int8_t *out2,
+                                  int32_t width)
 {
+    void (*const run)(const struct tiles_of_two *) =
+        step == 1 ? zs_conv_tiles_of_two_filters : zs_conv_every_other_of_two_filters;
     uint32_t sums[2][BLOCK];
-    for (int32_t begin = 0; begin < width;) {
-        /* The last tile may overlap the one before; the last block has one tile at least. */
-        const int32_t n = width - begin < BLOCK ? width - begin : BLOCK;
-        struct tiles_of_two tiles = { taps,     taps + pairs,           in,
-                                      n / TILE, { start[0], start[1] }, { sums[0], sums[1] } };
-        zs_conv_tiles_of_two_filters(&tiles);
-        if (n % TILE != 0) {
-            const int32_t last = n - TILE;
-            tiles = (struct tiles_of_two){
-                taps, taps + pairs,           in + last,
-                1,    { start[0], start[1] }, { sums[0] + last, sums[1] + last },
-            };
-            zs_conv_tiles_of_two_filters(&tiles);
+    while (width > 0) {
+        /* The last block has one tile at least. */
+        const int32_t n = width <= BLOCK ? width : width < BLOCK + TILE ? BLOCK - TILE : BLOCK;
+        tiles->in = in;
+        tiles->count = n / TILE;
+        tiles->sums[0] = sums[0];
+        tiles->sums[1] = sums[1];
+        run(tiles);
+        if (n % TILE != 0) { /* the last tile overlaps the one before */
+            tiles->in = in + step * (n - TILE);
+            tiles->count = 1;
+            tiles->sums[0] = sums[0] + n - TILE;
+            tiles->sums[1] = sums[1] + n - TILE;
+            run(tiles);
         }
         finish(&channels[0], sums[0], n, out, 1);
         finish(&channels[1], sums[1], n, out2, 1);
-        const int32_t left = width - begin - n;
-        const int32_t advance = left > 0 && left < TILE ? n - TILE + left : n;
-        begin += advance;
-        in += advance;
-        out += advance;
-        out2 += advance;
+        in += n * step;
+        out += n;
+        out2 += n;
+        width -= n;
     }
 }
 
@@ -88,16 +89,17 @@ static ZS_NOINLINE void sweep_two(const struct taps_of_two *taps, uint32_t pairs
 static bool run_dense(struct zs_ctx *ctx, const struct zs_conv *p, const int8_t *in, int8_t *out)
 {
     const uint32_t cols = p->weights.cols;
+    const uint32_t pairs = (cols + 1) / 2;
     const int32_t group_in = p->channels / (int32_t)p->groups;
     const int32_t group_out = p->out_channels / (int32_t)p->groups;
     const int32_t area = p->out_h * p->out_w;
-    if (p->weights.position_codec != ZS_POSITION_DENSE || p->stride_x != 1 || p->stride_y != 1
-        || p->out_w < TILE || group_out < 2) {
+    if (p->weights.position_codec != ZS_POSITION_DENSE || p->stride_x > 2 || p->out_w < TILE
+        || group_out < 2) {
         return false;
     }
     /* The scratch of FORMAT.md has room: 12 bytes for each of these 10. */
     struct taps_of_two *taps = (struct taps_of_two *)(void *)(ctx->arena + p->scratch);
-    int16_t *buffer = (int16_t *)(void *)(taps + (cols + 1) / 2);
+    int16_t *buffer = (int16_t *)(void *)(taps + pairs);
     list_all(p, taps);
 
     struct zs_decoder decoder;
@@ -116,13 +118,20 @@ static bool run_dense(struct zs_ctx *ctx, const struct zs_conv *p, const int8_t 
         if (n == 1) {
             channels[1] = channels[0]; /* its outputs are those of the first, */
             start[1] = start[0];       /* written again */
-            for (uint32_t i = 0; i < (cols + 1) / 2; i++) {
+            for (uint32_t i = 0; i < pairs; i++) {
                 taps[i].weights[1] = taps[i].weights[0];
             }
         }
         int8_t *second = out + (n - 1) * area;
-        for (int32_t y = 0; y < p->out_h; y++) {
-            sweep_two(taps, (cols + 1) / 2, start, channels, in + y * p->in_w, out + y * p->out_w,
+        struct tiles_of_two tiles = {
+            .taps = taps,
+            .end = taps + pairs,
+            .start = { start[0], start[1] },
+            .entry = ENTRY(pairs, p->stride_x == 1 ? TWO_FILTERS_BYTES : EVERY_OTHER_OF_TWO_BYTES),
+        };
+        const int8_t *row = in;
+        for (int32_t y = 0; y < p->out_h; y++, row += (int32_t)p->stride_y * p->in_w) {
+            sweep_two(&tiles, channels, row, (int32_t)p->stride_x, out + y * p->out_w,
                       second + y * p->out_w, p->out_w);
         }
         ctx->macs += (uint32_t)n * cols * (uint32_t)area;

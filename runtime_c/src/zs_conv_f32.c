@@ -71,8 +71,16 @@ static inline struct tap *put_tap(struct tap *next, int32_t i, int32_t offset, w
     return next + 1;
 }
 
+static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t weight, int32_t second,
+                                  weight_t second_weight)
+{
+    next[0] = (struct tap){ .offset = offset, .weight = weight };
+    next[1] = (struct tap){ .offset = second, .weight = second_weight };
+    return next + 2;
+}
+
 #define TILE 4
-#define BLOCK 16 /* pixels between two calls of finish() */
+#define BLOCK 32 /* pixels between two calls of finish() */
 
 static inline void tiles(const struct tap *taps, int32_t n, const element_t *in, int32_t step,
                          sum_t start, sum_t *sums, int32_t pixels)

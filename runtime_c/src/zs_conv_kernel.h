@@ -6,6 +6,7 @@
  *     multiply_add(sum, weight, x)        one multiply-accumulate
  *     struct tap, TAPS_SIZE(n)            taps as the tiles want them, bytes of n
  *     put_tap(next, i, offset, weight)    store tap i; where the next goes
+ *     put_two(next, ...)                  the same for two, of which the first is even
  *     is_live(row, width, zero)           whether an element is not zero
  *     tiles(...), pixel(...)              sums of TILE or more pixels with one list of taps, or
  *                                         of one pixel
@@ -30,6 +31,9 @@
 /* What a tap costs in a list, in pixels of a tile. */
 #define LIST_COST 6
 
+/* (x * RECIPROCAL(d)) >> 16 is x / d for x * d < 65536. */
+#define RECIPROCAL(d) (65536 / (d) + 1)
+
 /* The taps in use for a region. */
 struct tap_list {
     int32_t count;
@@ -40,9 +44,12 @@ struct scratch {
     uint16_t *cols;    /* the filter: columns of the weight matrix ... */
     weight_t *weights; /* ... and their weights */
     struct tap *taps;
-    uint8_t *live;      /* a bit per input row (c, y): not zero throughout */
+    uint8_t *
+        live; /* a bit per input row (c, y), or per channel if dead_channels: not zero throughout */
     bool dead_channels; /* enough of them are zero to drop their taps */
     bool dead_rows;     /* enough rows of other channels are, for a list for each output row */
+    bool divisible;     /* columns are small enough for reciprocals */
+    bool whole;         /* all windows lie inside, and the list does not depend on the row */
     bool mostly_live;   /* too few channels are zero for two filters at a time not to be faster */
 };
 
@@ -64,9 +71,10 @@ struct sums {
     struct channel channel;
 };
 
-/* Pixels in a row or column of the output, and the steps between them. */
+/* Lines of `count` pixels each, and the steps between pixels and between lines. */
 struct line {
     int32_t count, in_step, out_step;
+    int32_t lines, in_next, out_next;
 };
 
 static void *carve(uint8_t **next, uint32_t size)
@@ -76,9 +84,24 @@ static void *carve(uint8_t **next, uint32_t size)
     return part;
 }
 
+static inline bool bit_is_set(const uint8_t *bits, int32_t i)
+{
+    return (bits[i >> 3] >> (i & 7) & 1) != 0;
+}
+
 static bool row_is_live(const struct scratch *s, int32_t row)
 {
-    return (s->live[row >> 3] >> (row & 7) & 1) != 0;
+    return bit_is_set(s->live, row);
+}
+
+static bool any_row_is_live(const struct scratch *s, int32_t first, int32_t rows)
+{
+    for (int32_t row = first; row < first + rows; row++) {
+        if (row_is_live(s, row)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void mark_live(const struct zs_conv *p, const element_t *in, struct scratch *s)
@@ -100,44 +123,39 @@ static void mark_live(const struct zs_conv *p, const element_t *in, struct scrat
         dead += live == 0 ? 0 : p->in_h - live;
         dead_channels += live == 0;
     }
-    s->dead_channels = dead_channels * pixels > (int64_t)p->channels * LIST_COST;
     s->mostly_live = 4 * dead_channels < p->channels;
     s->dead_rows = (int64_t)dead * p->out_w > (int64_t)rows * LIST_COST;
-}
-
-static bool channel_is_live(const struct zs_conv *p, const struct scratch *s, int32_t c)
-{
-    for (int32_t y = 0; y < p->in_h; y++) {
-        if (row_is_live(s, c * p->in_h + y)) {
-            return true;
+    s->dead_channels = dead_channels * pixels > (int64_t)p->channels * LIST_COST && s->divisible
+                       && !s->dead_rows; /* lists for a row are without them anyway */
+    if (s->dead_channels) {
+        for (int32_t c = 0; c < p->channels; c++) { /* a bit per channel is enough */
+            const bool live = any_row_is_live(s, c * p->in_h, p->in_h);
+            s->live[c >> 3] &= (uint8_t) ~(1 << (c & 7));
+            s->live[c >> 3] |= (uint8_t)(live << (c & 7));
         }
     }
-    return false;
 }
 
 /* Drop the taps of dead channels. Returns how many are left. */
-static ZS_NOINLINE int32_t drop_dead_channels(const struct zs_conv *p, struct scratch *s, int32_t n,
-                                              int32_t first)
+static ZS_NOINLINE int32_t drop_dead_channels(const struct zs_conv *p, struct scratch *s,
+                                              struct filter filter)
 {
-    const uint32_t area = p->kernel_h * p->kernel_w;
-    uint32_t end = 0; /* of the columns of the channel */
-    int32_t c = first - 1;
-    bool live = true;
-    int32_t kept = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (s->cols[i] >= end) {
-            do {
-                end += area;
-                c++;
-            } while (s->cols[i] >= end);
-            live = channel_is_live(p, s, c);
-        }
-        if (live) {
-            s->cols[kept] = s->cols[i];
-            s->weights[kept++] = s->weights[i];
-        }
+    const uint32_t per_row = RECIPROCAL(p->kernel_w), per_channel = RECIPROCAL(p->kernel_h);
+    const uint8_t *live = s->live;
+    const uint16_t *col = s->cols;
+    const uint16_t *end = col + filter.count;
+    const weight_t *weight = s->weights;
+    uint16_t *col_kept = s->cols;
+    weight_t *weight_kept = s->weights;
+    for (; col < end; col++, weight++) {
+        const uint32_t c = (*col * per_row >> 16) * per_channel >> 16;
+        *col_kept = *col;
+        *weight_kept = *weight;
+        const bool keep = bit_is_set(live, filter.first + (int32_t)c);
+        col_kept += keep;
+        weight_kept += keep;
     }
-    return kept;
+    return (int32_t)(col_kept - s->cols);
 }
 
 static struct inner find_inner(int32_t in, int32_t out, uint32_t kernel, uint32_t stride,
@@ -167,6 +185,54 @@ static struct tap_list list_channels(const struct scratch *s, struct filter filt
     for (int32_t i = 0; i < filter.count; i++) {
         next = put_tap(next, i, start + s->cols[i] * plane, s->weights[i]);
         weight_sum = multiply_add(weight_sum, s->weights[i], 1);
+    }
+    return (struct tap_list){ .count = filter.count, .weight_sum = weight_sum };
+}
+
+/*
+ * With kernel row q and channel c of a column of the weight matrix the offset
+ * of its tap is linear in the three. Quotients are made by multiplying with
+ * reciprocals.
+ */
+struct offsets {
+    uint32_t per_row, per_channel;
+    uint32_t column_step, row, channel;
+};
+
+static inline int32_t offset_of(const struct offsets *o, uint32_t start, uint32_t col)
+{
+    const uint32_t q = col * o->per_row >> 16;
+    const uint32_t c = q * o->per_channel >> 16;
+    return (int32_t)(start + col * o->column_step + q * o->row + c * o->channel);
+}
+
+/* All taps of a filter, where all lie inside the input. */
+static ZS_NOINLINE struct tap_list list_all_taps(const struct zs_conv *p, const struct scratch *s,
+                                                 struct filter filter)
+{
+    const uint32_t row_step = p->dilation_y * (uint32_t)p->in_w;
+    const uint32_t plane = (uint32_t)(p->in_h * p->in_w);
+    const struct offsets o = {
+        .per_row = RECIPROCAL(p->kernel_w),
+        .per_channel = RECIPROCAL(p->kernel_h),
+        .column_step = p->dilation_x,
+        .row = row_step - p->kernel_w * p->dilation_x,
+        .channel = plane - p->kernel_h * row_step,
+    };
+    const uint32_t start = (uint32_t)filter.first * plane;
+    const uint16_t *col = s->cols;
+    const weight_t *weight = s->weights;
+    struct tap *next = s->taps;
+    sum_t weight_sum = 0;
+    for (const uint16_t *end = col + (filter.count & ~1); col < end; col += 2, weight += 2) {
+        next = put_two(next, offset_of(&o, start, col[0]), weight[0], offset_of(&o, start, col[1]),
+                       weight[1]);
+        weight_sum = multiply_add(weight_sum, weight[0], 1);
+        weight_sum = multiply_add(weight_sum, weight[1], 1);
+    }
+    if ((filter.count & 1) != 0) {
+        put_tap(next, 0, offset_of(&o, start, *col), *weight);
+        weight_sum = multiply_add(weight_sum, *weight, 1);
     }
     return (struct tap_list){ .count = filter.count, .weight_sum = weight_sum };
 }
@@ -225,23 +291,45 @@ static ZS_NOINLINE struct tap_list list_taps(const struct zs_conv *p, const stru
     return (struct tap_list){ .count = count, .weight_sum = weight_sum };
 }
 
-/* Pixels of a row or column; `in` is the input of the region's first pixel, moved to them. */
+/* Sums of `n` pixels; `in` is the input of the region's first pixel, moved to them. */
+static ZS_NOINLINE void sum_pixels(const struct sums *s, const element_t *in, int32_t step,
+                                   sum_t *sums, int32_t n)
+{
+    if (n >= TILE) {
+        tiles(s->taps, s->count, in, step, s->start, sums, n);
+        return;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        sums[i] = pixel(s->taps, s->count, in + i * step, s->start);
+    }
+}
+
+/* Lines of pixels: rows, or columns of what is narrow. */
 static ZS_NOINLINE void sweep(const struct sums *s, const element_t *in, element_t *out,
-                              struct line line)
+                              const struct line *line)
 {
     sum_t sums[BLOCK];
-    for (int32_t begin = 0; begin < line.count; begin += BLOCK) {
-        const int32_t n = line.count - begin < BLOCK ? line.count - begin : BLOCK;
-        if (n < TILE) {
-            for (int32_t i = 0; i < n; i++) {
-                sums[i] = pixel(s->taps, s->count, in + i * line.in_step, s->start);
+    const int32_t count = line->count;
+    /* Short rows that follow each other in the output are finished together. */
+    const bool joined = line->out_step == 1 && line->out_next == count;
+    const int32_t most = joined && count < BLOCK ? BLOCK / count : 1;
+    int32_t lines;
+    for (int32_t left = line->lines; left > 0; left -= lines) {
+        lines = left < most ? left : most;
+        if (count <= BLOCK) {
+            for (int32_t i = 0; i < lines; i++) {
+                sum_pixels(s, in + i * line->in_next, line->in_step, sums + i * count, count);
             }
+            finish(&s->channel, sums, lines * count, out, line->out_step);
         } else {
-            tiles(s->taps, s->count, in, line.in_step, s->start, sums, n);
+            for (int32_t begin = 0; begin < count; begin += BLOCK) {
+                const int32_t n = count - begin < BLOCK ? count - begin : BLOCK;
+                sum_pixels(s, in + begin * line->in_step, line->in_step, sums, n);
+                finish(&s->channel, sums, n, out + begin * line->out_step, line->out_step);
+            }
         }
-        finish(&s->channel, sums, n, out, line.out_step);
-        in += BLOCK * line.in_step;
-        out += BLOCK * line.out_step;
+        in += lines * line->in_next;
+        out += lines * line->out_next;
     }
 }
 
@@ -258,7 +346,8 @@ static void run_region(struct zs_ctx *ctx, const struct zs_conv *p, const struct
     const int32_t stride_x = (int32_t)p->stride_x;
     const int32_t top = region.y * stride_y - (int32_t)p->pad_top;
     const int32_t left = region.x * stride_x - (int32_t)p->pad_left;
-    const struct tap_list taps = list_taps(p, s, filter, top, left, s->dead_rows);
+    const struct tap_list taps =
+        s->whole ? list_all_taps(p, s, filter) : list_taps(p, s, filter, top, left, s->dead_rows);
     const struct sums sums = {
         .taps = s->taps,
         .count = taps.count,
@@ -266,20 +355,12 @@ static void run_region(struct zs_ctx *ctx, const struct zs_conv *p, const struct
         .channel = channel,
     };
     const bool down = region.width < TILE && region.height > region.width;
-    const int32_t lines = down ? region.width : region.height;
     const int32_t in_row = stride_y * p->in_w;
-    struct line line = { region.width, stride_x, 1 };
-    int32_t in_next = in_row;
-    int32_t out_next = p->out_w;
+    struct line line = { region.width, stride_x, 1, region.height, in_row, p->out_w };
     if (down) {
-        line = (struct line){ region.height, in_row, p->out_w };
-        in_next = stride_x;
-        out_next = 1;
+        line = (struct line){ region.height, in_row, p->out_w, region.width, stride_x, 1 };
     }
-    out += region.y * p->out_w + region.x;
-    for (int32_t i = 0; i < lines; i++) {
-        sweep(&sums, in + i * in_next, out + i * out_next, line);
-    }
+    sweep(&sums, in, out + region.y * p->out_w + region.x, &line);
     ctx->macs += (uint32_t)taps.count * (uint32_t)(region.height * region.width);
 }
 
@@ -312,11 +393,14 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
     s.weights = carve(&next, max_row * (uint32_t)sizeof *s.weights);
     s.cols = carve(&next, max_row * (uint32_t)sizeof *s.cols);
     s.live = next;
+    const uint32_t largest = p->kernel_w > p->kernel_h ? p->kernel_w : p->kernel_h;
+    s.divisible = (uint64_t)p->weights.cols * largest < 65536;
     mark_live(p, in, &s);
 
-#ifdef ZS_CONV_DENSE
     const bool inner = inner_y.begin == 0 && inner_y.end == p->out_h && inner_x.begin == 0
                        && inner_x.end == p->out_w;
+    s.whole = inner && !s.dead_rows && s.divisible;
+#ifdef ZS_CONV_DENSE
     if (inner && !s.dead_rows && s.mostly_live && ZS_CONV_DENSE(ctx, p, in, out)) {
         return;
     }
@@ -336,7 +420,7 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
         zs_decoder_row(&decoder);
         filter.count = (int32_t)zs_decoder_take(&decoder, s.cols, s.weights, max_row);
         if (s.dead_channels) {
-            filter.count = drop_dead_channels(p, &s, filter.count, filter.first);
+            filter.count = drop_dead_channels(p, &s, filter);
         }
         const struct channel channel = read_channel(p, (uint32_t)oc, &biases);
         struct region region = { .y = 0 };

@@ -10,6 +10,16 @@ typedef uint32_t sum_t; /* wraps at 32 bits by contract */
 
 static bool is_live(const element_t *row, int32_t width, element_t zero)
 {
+#if ZS_DSP
+    const uint32_t zeros = (uint8_t)zero * 0x01010101u;
+    for (; width >= 4; width -= 4, row += 4) {
+        uint32_t word;
+        memcpy(&word, row, 4);
+        if (word != zeros) {
+            return true;
+        }
+    }
+#endif
     for (int32_t x = 0; x < width; x++) {
         if (row[x] != zero) {
             return true;
@@ -28,8 +38,8 @@ struct channel {
     struct zs_requantize requantize;
 };
 
-static inline struct channel read_channel(const struct zs_conv *p, uint32_t channel,
-                                          uint32_t *stored)
+static ZS_NOINLINE struct channel read_channel(const struct zs_conv *p, uint32_t channel,
+                                               uint32_t *stored)
 {
     const sum_t bias = zs_output_stage_bias(&p->stage, channel, stored);
     const struct zs_scale scale = zs_output_stage_scale(&p->stage, channel);
@@ -57,7 +67,7 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 }
 
 #define TILE 4
-#define BLOCK 16 /* pixels between two calls of finish() */
+#define BLOCK 32 /* pixels between two calls of finish() */
 
 #if ZS_DSP
 #include "zs_conv_dense_s8.h"

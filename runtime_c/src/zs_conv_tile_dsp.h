@@ -34,6 +34,14 @@ static inline struct tap *put_tap(struct tap *next, int32_t i, int32_t offset, w
     return next + 1;
 }
 
+static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t weight, int32_t second,
+                                  weight_t second_weight)
+{
+    const uint32_t weights = (uint16_t)weight | (uint32_t)(uint16_t)second_weight << 16;
+    *next = (struct tap){ offset, second, weights };
+    return next + 1;
+}
+
 /* Tiles that follow each other in a row. The assembly knows where each member is. */
 struct tiles {
     const struct tap *taps, *end;
@@ -41,7 +49,18 @@ struct tiles {
     int32_t count;
     uint32_t start;
     uint32_t *sums; /* 4 for each tile */
+    uint32_t entry; /* see ENTRY */
 };
+
+/*
+ * Loops take four pairs of taps at a time and are entered so that they end with a whole turn:
+ * ENTRY gives the bytes to skip. No list may be empty.
+ */
+#define ENTRY(pairs, pair_bytes) (((0u - (uint32_t)(pairs)) & 3) * (pair_bytes))
+#define NEIGHBOURS_BYTES 60 /* code of a pair in each function */
+#define EVERY_OTHER_BYTES 76
+#define TWO_FILTERS_BYTES 84
+#define EVERY_OTHER_OF_TWO_BYTES 112
 
 /* Input elements of the 4 pixels of a tile are next to each other, or every other one. */
 void zs_conv_tiles_of_neighbours(const struct tiles *tiles);
@@ -59,9 +78,11 @@ struct tiles_of_two {
     int32_t count;
     uint32_t start[2];
     uint32_t *sums[2];
+    uint32_t entry;
 };
 
 void zs_conv_tiles_of_two_filters(const struct tiles_of_two *tiles);
+void zs_conv_every_other_of_two_filters(const struct tiles_of_two *tiles);
 
 #define FUNCTION(name, body)                                            \
     __asm__(".syntax unified\n\t.thumb\n\t"                             \
@@ -69,18 +90,23 @@ void zs_conv_tiles_of_two_filters(const struct tiles_of_two *tiles);
             ".global " name "\n\t.type " name ", %function\n\t"         \
             ".thumb_func\n" name ":\n\t" body ".size " name ", . - " name "\n\t.text\n")
 
-/*
- * Run `pair` for all pairs of taps: a first one if their number is odd, then
- * two at a time. r0 are the taps, `rest` gives bytes from r0 to their end in
- * `t`, and `odd` is the bit of it that is set for an odd number of pairs.
- */
-#define ALL_PAIRS(pair, rest, t, odd)                             \
-    rest "tst.w " t ", #" odd "\n\t"                              \
-         "beq.w 2f\n\t" pair "2:\n\t" rest "cmp.w " t ", #0\n\t"  \
-         "beq.w 4f\n\t"                                           \
-         "b.w 3f\n\t"                                             \
-         ".balign 4\n3:\n\t" pair pair rest "cmp.w " t ", #0\n\t" \
-         "bne.w 3b\n4:\n\t"
+/* clang-format off */
+
+/* Push where to enter the loop; the struct in r0 has the skip at `entry`. */
+#define PUSH_ENTRY(entry)   \
+    "ldr.w r4, [r0, " entry "]\n\t" \
+    "adr.w r5, 3f\n\t"      \
+    "adds r5, #1\n\t"       \
+    "add.w r5, r5, r4\n\t"  \
+    "push {r5}\n\t"
+
+/* Run `pair` for all pairs of taps; `enter` gives the stack's word with the entry and `compare`
+ * whether this was the last. */
+#define ALL_PAIRS(enter, pair, compare) \
+    "ldr.w pc, " enter "\n\t"           \
+    ".balign 4\n3:\n\t"                 \
+    pair pair pair pair compare         \
+    "bne.w 3b\n\t"
 
 /* r0 taps, r1 in, r2 end, r3 sums, r4-r7 sums of the tile, r12 tiles left, lr the struct. */
 #define PAIR_OF_NEIGHBOURS           \
@@ -102,28 +128,28 @@ void zs_conv_tiles_of_two_filters(const struct tiles_of_two *tiles);
 
 FUNCTION("zs_conv_tiles_of_neighbours",
          "push {r4-r11, lr}\n\t"
+         PUSH_ENTRY("#24")
          "mov lr, r0\n\t"
-         "ldr r2, [lr, #4]\n\t"
-         "ldr r1, [lr, #8]\n\t"
-         "ldr.w r12, [lr, #12]\n\t"
-         "ldr r3, [lr, #20]\n"
+         "ldr r2, [r0, #4]\n\t"
+         "ldr r1, [r0, #8]\n\t"
+         "ldr.w r12, [r0, #12]\n\t"
+         "ldr r3, [r0, #20]\n"
          "1:\n\t"
-         "ldr r0, [lr, #0]\n\t"
-         "ldr r4, [lr, #16]\n\t"
+         "ldr.w r0, [lr, #0]\n\t"
+         "ldr.w r4, [lr, #16]\n\t"
          "mov r5, r4\n\t"
          "mov r6, r4\n\t"
-         "mov r7, r4\n\t" ALL_PAIRS(PAIR_OF_NEIGHBOURS, "sub.w r11, r2, r0\n\t", "r11",
-                                    "4") "stmia r3!, {r4-r7}\n\t"
-                                         "adds r1, #4\n\t"
-                                         "subs r12, r12, #1\n\t"
-                                         "bne 1b\n\t"
-                                         "pop {r4-r11, pc}\n\t");
+         "mov r7, r4\n\t"
+         ALL_PAIRS("[sp]", PAIR_OF_NEIGHBOURS, "cmp.w r0, r2\n\t")
+         "stmia r3!, {r4-r7}\n\t"
+         "adds r1, #4\n\t"
+         "subs r12, r12, #1\n\t"
+         "bne 1b\n\t"
+         "add sp, #4\n\t"
+         "pop {r4-r11, pc}\n\t");
 
-/*
- * x0, x2 of (x0 ... x3) and x4, x6 of (x3 ... x6). r0 taps, r1 in, r2 in + 3,
- * r4-r7 sums of the tile, r12 what is left of the struct in memory: the stack
- * has the end, the sums and the tiles left.
- */
+/* x0, x2 of (x0 ... x3) and x4, x6 of (x3 ... x6). r0 taps, r1 in, r2 in + 3, r12 end, r4-r7 sums
+ * of the tile; the stack has the struct, the tiles left, the sums and the entry. */
 #define PAIR_OF_EVERY_OTHER            \
     "ldr r8, [r0], #12\n\t"            \
     "ldr r9, [r0, #-8]\n\t"            \
@@ -146,32 +172,34 @@ FUNCTION("zs_conv_tiles_of_neighbours",
     "smlad r7, lr, r9, r7\n\t"
 
 FUNCTION("zs_conv_tiles_of_every_other",
-         "push {r3-r11, lr}\n\t" /* r3 makes room for the tiles left */
+         "push {r4-r11, lr}\n\t"
+         PUSH_ENTRY("#24")
          "ldr r1, [r0, #8]\n\t"
-         "ldr r3, [r0, #12]\n\t"
-         "push {r0, r3}\n"
+         "ldr r2, [r0, #12]\n\t"
+         "ldr r3, [r0, #20]\n\t"
+         "ldr.w r12, [r0, #4]\n\t"
+         "push {r0, r2, r3}\n"
          "1:\n\t"
-         "ldr r8, [sp]\n\t"
-         "ldr r0, [r8, #0]\n\t"
-         "ldr.w r12, [r8, #4]\n\t"
+         "ldr.w r8, [sp]\n\t"
+         "ldr.w r0, [r8, #0]\n\t"
          "ldr.w r4, [r8, #16]\n\t"
          "add r2, r1, #3\n\t"
          "mov r5, r4\n\t"
          "mov r6, r4\n\t"
-         "mov r7, r4\n\t" ALL_PAIRS(PAIR_OF_EVERY_OTHER, "sub.w lr, r12, r0\n\t", "lr",
-                                    "4") "ldrd r8, r9, [sp]\n\t"
-                                         "ldr.w r3, [r8, #20]\n\t"
-                                         "stmia r3!, {r4-r7}\n\t"
-                                         "str.w r3, [r8, #20]\n\t"
-                                         "adds r1, #8\n\t"
-                                         "subs.w r9, r9, #1\n\t"
-                                         "str.w r9, [sp, #4]\n\t"
-                                         "bne 1b\n\t"
-                                         "add sp, #8\n\t"
-                                         "pop {r3-r11, pc}\n\t");
+         "mov r7, r4\n\t"
+         ALL_PAIRS("[sp, #12]", PAIR_OF_EVERY_OTHER, "cmp.w r0, r12\n\t")
+         "ldr r2, [sp, #4]\n\t"
+         "ldr r3, [sp, #8]\n\t"
+         "stmia r3!, {r4-r7}\n\t"
+         "adds r1, #8\n\t"
+         "subs r2, #1\n\t"
+         "strd r2, r3, [sp, #4]\n\t"
+         "bne 1b\n\t"
+         "add sp, #16\n\t"
+         "pop {r4-r11, pc}\n\t");
 
-/* r0 taps, r1 in, r2-r5 sums of a filter's tile, r6-r9 of the other's, r10-lr work; the stack
- * has the struct, the end and the tiles left. Weights are fetched when they are due. */
+/* r0 taps, r1 in, r2-r5 sums of a filter's tile, r6-r9 of the other's, r10-lr work; the stack has
+ * the struct, the tiles left, the end and the entry. Weights are fetched when they are due. */
 #define PAIR_OF_TWO_FILTERS            \
     "ldr r10, [r0], #16\n\t"           \
     "ldr r11, [r0, #-12]\n\t"          \
@@ -195,43 +223,104 @@ FUNCTION("zs_conv_tiles_of_every_other",
     "smlad r4, lr, r10, r4\n\t"        \
     "smlad r5, lr, r11, r5\n\t"
 
-FUNCTION("zs_conv_tiles_of_two_filters",
-         "push {r4-r11, lr}\n\t"
-         "ldr r1, [r0, #8]\n\t"
-         "ldr r2, [r0, #12]\n\t"
-         "ldr r3, [r0, #4]\n\t"
-         "push {r0, r2, r3}\n"
-         "1:\n\t"
-         "ldr r10, [sp]\n\t"
-         "ldr r0, [r10, #0]\n\t"
-         "ldrd r2, r6, [r10, #16]\n\t"
-         "mov r3, r2\n\t"
-         "mov r4, r2\n\t"
-         "mov r5, r2\n\t"
-         "mov r7, r6\n\t"
-         "mov r8, r6\n\t"
-         "mov r9, r6\n\t" ALL_PAIRS(PAIR_OF_TWO_FILTERS,
-                                    "ldr.w lr, [sp, #8]\n\tsub.w lr, lr, r0\n\t", "lr",
-                                    "16") "ldr r10, [sp]\n\t"
-                                          "ldrd r11, r12, [r10, #24]\n\t"
-                                          "stmia r11!, {r2-r5}\n\t"
-                                          "stmia r12!, {r6-r9}\n\t"
-                                          "strd r11, r12, [r10, #24]\n\t"
-                                          "ldr r2, [sp, #4]\n\t"
-                                          "adds r1, #4\n\t"
-                                          "subs r2, #1\n\t"
-                                          "str r2, [sp, #4]\n\t"
-                                          "bne 1b\n\t"
-                                          "add sp, #12\n\t"
-                                          "pop {r4-r11, pc}\n\t");
+/* r0 taps, r1 in, r2 in + 3, r3-r6 sums of a filter's tile, r7-r10 of the other's: half a tile. */
+#define HALF_OF_TWO_FILTERS(in, rotate, s0, s1, t0, t1) \
+    "ldr.w r11, [" in ", r11]\n\t"                      \
+    "ldr.w r12, [" in ", r12]\n\t"                      \
+    "sxtb16 r11, r11" rotate "\n\t"                     \
+    "sxtb16 r12, r12" rotate "\n\t"                     \
+    "pkhbt lr, r11, r12, lsl #16\n\t"                   \
+    "pkhtb r12, r12, r11, asr #16\n\t"                  \
+    "ldr r11, [r0, #-8]\n\t"                            \
+    "smlad " s0 ", r11, lr, " s0 "\n\t"                 \
+    "smlad " s1 ", r11, r12, " s1 "\n\t"                \
+    "ldr r11, [r0, #-4]\n\t"                            \
+    "smlad " t0 ", r11, lr, " t0 "\n\t"                 \
+    "smlad " t1 ", r11, r12, " t1 "\n\t"
+
+#define EVERY_OTHER_OF_TWO_FILTERS                        \
+    "ldr r11, [r0], #16\n\t"                              \
+    "ldr r12, [r0, #-12]\n\t"                             \
+    HALF_OF_TWO_FILTERS("r1", "", "r3", "r4", "r7", "r8") \
+    "ldr r11, [r0, #-16]\n\t"                             \
+    "ldr r12, [r0, #-12]\n\t"                             \
+    HALF_OF_TWO_FILTERS("r2", ", ror #8", "r5", "r6", "r9", "r10")
+
+/* `start` puts the sums' starts, at 16 of the struct in r10, into the registers from s on. */
+#define TILES_OF_TWO(name, start, pair, advance, s, t)                               \
+    FUNCTION(name,                                                                  \
+             "push {r4-r11, lr}\n\t"                                                \
+             PUSH_ENTRY("#32")                                                      \
+             "ldr r1, [r0, #8]\n\t"                                                 \
+             "ldr r2, [r0, #12]\n\t"                                                \
+             "ldr r3, [r0, #4]\n\t"                                                 \
+             "push {r0, r2, r3}\n"                                                  \
+             "1:\n\t"                                                               \
+             "ldr.w r10, [sp]\n\t"                                                  \
+             "ldr.w r0, [r10, #0]\n\t"                                              \
+             start                                                                  \
+             ALL_PAIRS("[sp, #12]", pair, "ldr.w lr, [sp, #8]\n\tcmp.w r0, lr\n\t") \
+             "ldr r0, [sp]\n\t"                                                     \
+             "ldrd r11, r12, [r0, #24]\n\t"                                         \
+             "stmia r11!, {" s "}\n\t"                                              \
+             "stmia r12!, {" t "}\n\t"                                              \
+             "strd r11, r12, [r0, #24]\n\t"                                         \
+             "ldr r2, [sp, #4]\n\t"                                                 \
+             "adds r1, #" advance "\n\t"                                            \
+             "subs r2, #1\n\t"                                                      \
+             "str r2, [sp, #4]\n\t"                                                 \
+             "bne 1b\n\t"                                                           \
+             "add sp, #16\n\t"                                                      \
+             "pop {r4-r11, pc}\n\t")
+
+TILES_OF_TWO("zs_conv_tiles_of_two_filters",
+             "ldrd r2, r6, [r10, #16]\n\t"
+             "mov r3, r2\n\t"
+             "mov r4, r2\n\t"
+             "mov r5, r2\n\t"
+             "mov r7, r6\n\t"
+             "mov r8, r6\n\t"
+             "mov r9, r6\n\t",
+             PAIR_OF_TWO_FILTERS, "4", "r2-r5", "r6-r9");
+
+TILES_OF_TWO("zs_conv_every_other_of_two_filters",
+             "add r2, r1, #3\n\t"
+             "ldrd r3, r7, [r10, #16]\n\t"
+             "mov r4, r3\n\t"
+             "mov r5, r3\n\t"
+             "mov r6, r3\n\t"
+             "mov r8, r7\n\t"
+             "mov r9, r7\n\t"
+             "mov r10, r7\n\t",
+             EVERY_OTHER_OF_TWO_FILTERS, "8", "r3-r6", "r7-r10");
+
+/* clang-format on */
+
+static ZS_NOINLINE uint32_t pixel(const struct tap *taps, int32_t n, const int8_t *in, uint32_t sum)
+{
+    const struct tap *end = taps + (n + 1) / 2;
+    for (; taps < end; taps++) {
+        sum += (uint32_t)((int16_t)taps->weights * in[taps->a]
+                          + ((int32_t)taps->weights >> 16) * in[taps->b]);
+    }
+    return sum;
+}
 
 /* Sums of n >= TILE pixels whose input elements are `step` apart. The last tile may overlap the
  * one before. */
 static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, int32_t step,
                          uint32_t start, uint32_t *sums, int32_t pixels)
 {
-    struct tiles all = { taps, taps + (n + 1) / 2, in, pixels / TILE, start, sums };
+    const int32_t pairs = (n + 1) / 2;
+    struct tiles all = { taps, taps + pairs, in, pixels / TILE, start, sums, 0 };
+    if (pairs == 0) {
+        for (int32_t i = 0; i < pixels; i++) {
+            sums[i] = start;
+        }
+        return;
+    }
     if (step <= 2) {
+        all.entry = ENTRY(pairs, step == 1 ? NEIGHBOURS_BYTES : EVERY_OTHER_BYTES);
         void (*const run)(const struct tiles *) =
             step == 1 ? zs_conv_tiles_of_neighbours : zs_conv_tiles_of_every_other;
         run(&all);
@@ -243,35 +332,9 @@ static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, in
         }
         return;
     }
-    for (int32_t i = 0; i < pixels; i += TILE) {
-        i = i > pixels - TILE ? pixels - TILE : i;
-        const int8_t *x = in + i * step;
-        uint32_t a0 = start, a1 = start, a2 = start, a3 = start;
-        for (const struct tap *tap = taps; tap < all.end; tap++) {
-            const int8_t *a = x + tap->a;
-            const int8_t *b = x + tap->b;
-            const int32_t weight_a = (int16_t)tap->weights;
-            const int32_t weight_b = (int32_t)tap->weights >> 16;
-            a0 += (uint32_t)(weight_a * a[0] + weight_b * b[0]);
-            a1 += (uint32_t)(weight_a * a[step] + weight_b * b[step]);
-            a2 += (uint32_t)(weight_a * a[2 * step] + weight_b * b[2 * step]);
-            a3 += (uint32_t)(weight_a * a[3 * step] + weight_b * b[3 * step]);
-        }
-        sums[i] = a0;
-        sums[i + 1] = a1;
-        sums[i + 2] = a2;
-        sums[i + 3] = a3;
+    for (int32_t i = 0; i < pixels; i++) {
+        sums[i] = pixel(taps, n, in + i * step, start);
     }
-}
-
-static inline uint32_t pixel(const struct tap *taps, int32_t n, const int8_t *in, uint32_t sum)
-{
-    const struct tap *end = taps + (n + 1) / 2;
-    for (; taps < end; taps++) {
-        sum += (uint32_t)((int16_t)taps->weights * in[taps->a]
-                          + ((int32_t)taps->weights >> 16) * in[taps->b]);
-    }
-    return sum;
 }
 
 #endif

@@ -15,6 +15,17 @@ static inline struct tap *put_tap(struct tap *next, int32_t i, int32_t offset, w
     return next + 1;
 }
 
+static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t weight, int32_t second,
+                                  weight_t second_weight)
+{
+    next[0] = (struct tap){ .offset = offset, .weight = weight };
+    next[1] = (struct tap){ .offset = second, .weight = second_weight };
+    return next + 2;
+}
+
+#if defined(__ARM_ARCH_6M__)
+#include "zs_conv_tile_v6m.h"
+#else
 /* Sums of n >= TILE pixels whose input elements are `step` apart. The last tile may overlap the
  * one before. */
 static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, int32_t step,
@@ -37,6 +48,7 @@ static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, in
         sums[i + 3] = a3;
     }
 }
+#endif
 
 static inline uint32_t pixel(const struct tap *taps, int32_t n, const int8_t *in, uint32_t sum)
 {

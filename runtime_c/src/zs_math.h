@@ -18,6 +18,18 @@ static inline int32_t zs_high_mul(int32_t a, int32_t b)
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
+/* The same for b >= 0, by 16-bit halves: for cores without a long multiply. */
+static inline int32_t zs_high_mul_halves(int32_t a, int32_t b)
+{
+    const int32_t high_a = a >> 16, high_b = b >> 16;
+    const uint32_t low_a = (uint32_t)a & 0xffff, low_b = (uint32_t)b & 0xffff;
+    const uint32_t middle = low_a * (uint32_t)high_b + (low_a * low_b >> 16);
+    const int32_t sum = (int32_t)(middle & 0xffff) + high_a * (int32_t)low_b;
+    const int32_t high = high_a * high_b + (int32_t)(middle >> 16) + (sum >> 16);
+    /* Twice the high word, and the two upper bits of the low one, rounded. */
+    return (int32_t)(2 * (uint32_t)high + ((((uint32_t)sum >> 14 & 3) + 1) >> 1));
+}
+
 /* x / 2^exponent, rounded to nearest, halves away from 0; exponent 1 to 31, x not INT32_MIN. */
 static inline int32_t zs_round_shift_some(int32_t x, int32_t exponent)
 {

@@ -152,20 +152,59 @@ static struct operand operand_of(const struct binary *p, const struct zs_tensor 
     };
 }
 
+/* A left shift by 20 and a multiplier of 1/2, as TensorFlow Lite gives the coarser operand. */
+static bool is_halved(const struct binary *p, unsigned i)
+{
+    return p->multiplier[i] == 1 << 30 && p->shift[i] == 0;
+}
+
+/*
+ * Sums of an operand that is halved, x, and another that is scaled, y: all of it in registers.
+ * Only for what is_plain_sum() allows.
+ */
+static ZS_NOINLINE void add_plain(const struct binary *p, const struct zs_requantize *requantize,
+                                  const int8_t *x, const int8_t *y, unsigned scaled, int8_t *out)
+{
+    const struct zs_requantize q = *requantize;
+    const int32_t multiplier = p->multiplier[scaled], right = -p->shift[scaled];
+    const int32_t half = 1 << (right - 1);
+    const struct zs_tensor *tensors[2] = { &p->a, &p->b };
+    const uint32_t zero_x = (uint32_t)tensors[1 - scaled]->zero_point << 19;
+    const uint32_t zero_y = (uint32_t)tensors[scaled]->zero_point << 20;
+    for (const int8_t *end = out + p->dims[3]; out < end;) {
+        const uint32_t u = ((uint32_t)(int32_t)*x++ << 19) - zero_x;
+        const uint32_t v = ((uint32_t)(int32_t)*y++ << 20) - zero_y;
+        /* As zs_round_shift_some(): see zs_requantize_simple(). */
+        /* cppcheck-suppress shiftTooManyBitsSigned */
+        const int32_t nudge = (int32_t)v >> 31;
+        const int32_t w = (zs_multiply_high_add(v, multiplier, half) + nudge) >> right;
+        *out++ = zs_saturate_s8(zs_requantize_simple(&q, u + (uint32_t)w));
+    }
+}
+
+static bool is_plain_sum(const struct binary *p, const struct zs_requantize *requantize,
+                         unsigned scaled)
+{
+    return p->kind == KIND_ADD && p->left_shift == 20 && requantize->simple && requantize->unlimited
+           && p->stride_a[3] == 1 && p->stride_b[3] == 1 && is_halved(p, 1 - scaled)
+           && p->shift[scaled] < 0 && p->shift[scaled] >= -ZS_SIMPLE_SHIFT;
+}
+
 static void run_s8(const struct binary *p, const int8_t *a, const int8_t *b, int8_t *out)
 {
     struct operand x = operand_of(p, &p->a, a, 0, p->stride_a[3]);
     struct operand y = operand_of(p, &p->b, b, 1, p->stride_b[3]);
-    const struct zs_requantize requantize = {
-        .multiplier = p->multiplier[2],
-        .shift = p->shift[2],
-        .low = p->low,
-        .high = p->high,
-        .zero_point = p->out.zero_point,
-        .unlimited = p->low == INT8_MIN && p->high == INT8_MAX,
-        /* Operands of 9 bits are shifted by 20 at most, then added. */
-        .simple = p->shift[2] < 0 && p->left_shift <= 20 && p->shift[0] <= 0 && p->shift[1] <= 0,
-    };
+    const struct zs_scale scale = { p->multiplier[2], p->shift[2] };
+    /* Operands of 9 bits are shifted by 20 at most, then added. */
+    const bool small = p->left_shift <= 20 && p->shift[0] <= 0 && p->shift[1] <= 0;
+    const struct zs_requantize requantize =
+        zs_requantize_of(scale, p->out.zero_point, p->low, p->high, small);
+    for (unsigned scaled = 0; scaled < 2; scaled++) {
+        if (is_plain_sum(p, &requantize, scaled)) {
+            add_plain(p, &requantize, scaled == 0 ? b : a, scaled == 0 ? a : b, scaled, out);
+            return;
+        }
+    }
     uint32_t n; /* elements of a block */
     for (uint32_t left = p->dims[3]; left != 0; left -= n, out += n) {
         n = left < RUN ? left : RUN;

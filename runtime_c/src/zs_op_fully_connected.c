@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "zs_math.h"
+#include "zs_requantize.h"
 #include "zs_weights.h"
 
 #if ZS_OP_FULLY_CONNECTED
@@ -80,6 +81,30 @@ static void column_s8(struct zs_ctx *ctx, struct zs_decoder *d, int32_t x, uint3
     } while (!d->row_done);
 }
 
+/* Outputs with one scale for all are made together. */
+static void write_outputs(const struct fully_connected *p, uint32_t *sums, int8_t *out)
+{
+    const struct zs_output_stage *stage = &p->stage;
+    const bool has_bias = stage->bias_bits != 0 || stage->bias_base != 0;
+    bool small = p->inputs <= ZS_SMALL_SUM / ZS_LARGEST_PRODUCT;
+    uint32_t stored = 0;
+    for (uint32_t o = 0; o < p->outputs && has_bias; o++) {
+        const uint32_t bias = zs_output_stage_bias(stage, o, &stored);
+        small = small && zs_is_small(bias);
+        sums[o] += bias;
+    }
+    if (stage->multiplier_bits == 0 && stage->shift_bits == 0) {
+        const struct zs_scale scale = zs_output_stage_scale(stage, 0);
+        const struct zs_requantize all =
+            zs_requantize_of(scale, stage->zero_point, stage->low, stage->high, small);
+        zs_requantize(&all, sums, (int32_t)p->outputs, out, 1);
+        return;
+    }
+    for (uint32_t o = 0; o < p->outputs; o++) {
+        out[o] = zs_output_stage_s8(stage, zs_output_stage_scale(stage, o), sums[o]);
+    }
+}
+
 static void run_s8(struct zs_ctx *ctx, const struct fully_connected *p, uint32_t *acc)
 {
     const int8_t *in = zs_tensor_input(ctx, &p->in);
@@ -90,19 +115,22 @@ static void run_s8(struct zs_ctx *ctx, const struct fully_connected *p, uint32_t
         zs_decoder_start(&d, &p->weights);
         if (p->weights.by_columns) {
             memset(acc, 0, sizeof *acc * p->outputs);
-            for (uint32_t i = 0; i < p->inputs; i++) {
+            const bool done = zs_add_columns_s8(ctx, &p->weights, in, zero, acc);
+            for (uint32_t i = 0; i < p->inputs && !done; i++) {
                 zs_decoder_row(&d);
                 if (in[i] != zero) {
                     column_s8(ctx, &d, in[i] - zero, acc);
                 }
             }
         }
+        if (p->weights.by_columns) {
+            write_outputs(p, acc, out);
+            continue;
+        }
         uint32_t stored = 0;
         for (uint32_t o = 0; o < p->outputs; o++) {
             uint32_t sum = zs_output_stage_bias(&p->stage, o, &stored);
-            if (p->weights.by_columns) {
-                sum += acc[o];
-            } else {
+            {
                 zs_decoder_row(&d);
                 sum += dot_s8(ctx, &d, in, zero);
             }

@@ -31,6 +31,22 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct transpos
     }
 }
 
+/* Bytes `step` apart. */
+static ZS_NOINLINE void gather(uint8_t *out, const uint8_t *in, uint32_t step, uint32_t n)
+{
+    for (; n >= 4; n -= 4, out += 4, in += 4 * step) {
+        const uint8_t *third = in + 2 * step;
+        const uint8_t a = *in, b = in[step], c = *third, d = third[step];
+        out[0] = a;
+        out[1] = b;
+        out[2] = c;
+        out[3] = d;
+    }
+    for (; n > 0; n--, in += step) {
+        *out++ = *in;
+    }
+}
+
 static void copy(const struct transpose *p, const uint8_t *in, uint8_t *out, uint32_t size)
 {
     /* Axes aligned to the right, so that the inner loop is along the last one there is. */
@@ -49,9 +65,8 @@ static void copy(const struct transpose *p, const uint8_t *in, uint8_t *out, uin
                 const uint32_t step = stride[3] * size;
                 const uint8_t *const end = out + dims[3] * size;
                 if (size == 1) {
-                    for (; out < end; from += step) {
-                        *out++ = *from;
-                    }
+                    gather(out, from, step, dims[3]);
+                    out += dims[3];
                 } else {
                     for (; out < end; out += 4, from += step) {
                         memcpy(out, from, 4);

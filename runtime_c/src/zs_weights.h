@@ -125,6 +125,14 @@ void zs_decoder_row(struct zs_decoder *d);
  */
 unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, unsigned max);
 
+/*
+ * Add all columns of a matrix that is stored by columns to `sums`, each times
+ * its input less `zero`, without a decoder. Returns false if its codecs are not
+ * among those that can be, and nothing was done.
+ */
+bool zs_add_columns_s8(struct zs_ctx *ctx, const struct zs_weights *weights, const int8_t *in,
+                       int32_t zero, uint32_t *sums);
+
 /* The two halves of it, for zs_weights_check(); zeros are not dropped. */
 unsigned zs_decoder_positions(struct zs_decoder *d, uint16_t *cols, unsigned max);
 void zs_decoder_values(struct zs_decoder *d, void *weights, unsigned n);

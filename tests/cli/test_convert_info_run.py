@@ -54,7 +54,7 @@ def test_convert_options(kws: Path, container_path: Path, tmp_path: Path) -> Non
 def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:
     assert main(["info", str(container_path)]) == 0
     text = capsys.readouterr().out
-    assert "conv2d_1" in text and "dense+raw" in text and "arena 16,776 bytes" in text
+    assert "conv2d_1" in text and "dense+raw" in text and "arena 20,424 bytes" in text
     assert main(["info", str(container_path), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["bytes"] == container_path.stat().st_size

@@ -3,7 +3,7 @@
 from random_graphs import random_graph, random_inputs
 
 from zeroskip.converters import container, reference
-from zeroskip.converters.ir import Conv2D, Graph, Pad
+from zeroskip.converters.ir import Conv2D, Graph
 from zeroskip.converters.passes import memory
 from zeroskip.converters.passes.padding import MOST_GROWTH, pad_inputs
 from zeroskip.runtime import Model
@@ -31,15 +31,3 @@ def test_outputs_are_the_same_and_the_arena_hardly_grows() -> None:
         assert reference.run(padded, [x])[0].tobytes() == expected.tobytes()
         assert Model(container.build(padded)).run(x).tobytes() == expected.tobytes()
     assert added >= 5
-
-
-def test_depthwise_kernels_handle_their_edges(data_root) -> None:
-    from zeroskip.converters.frontends import tflite
-
-    graph = tflite.load(data_root / "models" / "mlperf_tiny_vww_int8.tflite")
-    padded = pad_inputs(graph)
-    readers = [op for op in padded.ops if isinstance(op.attributes, Conv2D)]
-    pads = {op.output for op in padded.ops if isinstance(op.attributes, Pad)}
-    for op in readers:
-        if op.attributes.groups > 1:
-            assert not pads.intersection(op.inputs) and any(op.attributes.padding)

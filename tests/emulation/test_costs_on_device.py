@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from zeroskip.converters import costs
+from zeroskip.emulation.layers import board_of
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TOOLS = pytest.mark.tool("arm-none-eabi-gcc", "qemu-system-arm")
@@ -20,7 +21,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch):
     import fit_costs
 
     yield fit_costs, decode
-    for name in ("decode", "fit_costs", "layers"):
+    for name in ("decode", "fit_costs"):
         sys.modules.pop(name, None)
 
 
@@ -28,7 +29,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0plus"])
 def test_the_median_prediction_is_within_ten_percent(benchmarks, core: str) -> None:
     fit_costs, _ = benchmarks
-    runs = fit_costs.run_all(fit_costs.random_layers(3, 40), core)
+    runs = fit_costs.run_all(fit_costs.random_layers(3, 40), board_of(core))
     found = fit_costs.errors(costs.load(core), runs)
     assert np.median([abs(error) for _, error in found]) <= 0.1
 
@@ -39,7 +40,7 @@ def test_a_huffman_symbol_takes_at_most_16_cycles_on_an_m4(benchmarks, centroids
     fit_costs, decode = benchmarks
     weights = fit_costs.sparse_int8((64, 512), 0.5, centroids, 5)
     layers = decode.pair(weights, "bitmask", "huffman", "x")
-    run = fit_costs.run_all(layers[:1], "cortex-m4")[0]
+    run = fit_costs.run_all(layers[:1], board_of("cortex-m4"))[0]
     assert decode.per_symbol(run, 1) <= 16
 
 

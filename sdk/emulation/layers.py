@@ -1,6 +1,6 @@
 """Single layers on emulated boards: what each costs, and in which functions.
 
-Shared by decode.py and fit_costs.py. Many independent layers go into one container, so that one
+Many independent layers go into one container, so that one
 firmware run prices all of them; a layer's cycles are split by the function that spent them, which
 the compiler keeps apart from the kernels (one codec per file, no link-time optimisation).
 """
@@ -73,7 +73,11 @@ class Run:
 
 def board_of(core: str) -> Board:
     """The emulated board of a core, with memory for many layers."""
-    board = boards.load(BOARDS[core])
+    return roomy(boards.load(BOARDS[core]))
+
+
+def roomy(board: Board) -> Board:
+    """The board with memory for many layers: their sizes do not matter to cycles."""
     return replace(
         board,
         flash=replace(board.flash, size=_MEMORY_BYTES),
@@ -81,8 +85,11 @@ def board_of(core: str) -> Board:
     )
 
 
-def run_all(layers: Sequence[Layer], core: str, optimize: firmware.Optimize = "2") -> list[Run]:
-    """Run every layer once, in one image. Raises as `zeroskip.emulation.emulate` does."""
+def run_all(layers: Sequence[Layer], board: Board, optimize: firmware.Optimize = "2") -> list[Run]:
+    """Run every layer once, in one image, on a board with room for them (see `roomy`).
+
+    Raises as `zeroskip.emulation.emulate` does, and AssertionError if outputs are not the host's.
+    """
     graph, encoded = _graph(layers)
 
     def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
@@ -90,7 +97,7 @@ def run_all(layers: Sequence[Layer], core: str, optimize: firmware.Optimize = "2
 
     blob = container.build(graph, choose=choose)
     inputs = [layer.x[None] for layer in _distinct_inputs(layers)]
-    cycles, functions, macs, outputs = _emulate(blob, board_of(core), inputs, optimize)
+    cycles, functions, macs, outputs = _emulate(blob, board, inputs, optimize)
     expected = Model(blob).run(*inputs)
     for a, b in zip(outputs, expected if isinstance(expected, list) else [expected], strict=True):
         if a.tobytes() != b.tobytes():
@@ -199,7 +206,7 @@ def activations(shape: tuple[int, ...], active: float, seed: int) -> Array:
     return np.where(rng.random(shape) < active, values, 0).astype(np.int8)
 
 
-def other_ops(core: str) -> dict[str, float]:
+def other_ops(board: Board) -> dict[str, float]:
     """Cycles per unit of work of the ops without weights, from one run of each."""
     from zeroskip.converters import costs
     from zeroskip.converters.ir import (
@@ -238,7 +245,7 @@ def other_ops(core: str) -> dict[str, float]:
         ops.append(Op(f"op{i}", attributes, inputs, f"y{i}"))
     graph = Graph("others", tensors, tuple(ops), ("x", "x2"), tuple(o.output for o in ops))
     inputs_ = [activations(shape, 1.0, seed)[None] for seed in (1, 2)]
-    cycles, *_ = _emulate(container.build(graph), board_of(core), inputs_, "2")
+    cycles, *_ = _emulate(container.build(graph), board, inputs_, "2")
     found: dict[str, list[float]] = {}
     for op, spent in zip(ops, cycles, strict=True):
         group = costs.other_group(graph, op)
