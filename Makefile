@@ -95,6 +95,10 @@ bench-codecs: setup ## Bytes and seconds of the weight codecs; writes benchmarks
 bench-decode: setup ## Cycles per decoded weight of every codec, emulated; writes benchmarks/decode.md.
 	$(BIN)/python benchmarks/decode.py --write
 
+.PHONY: bench-host
+bench-host: setup ## Speed of the portable kernels beside tflite-runtime: benchmarks/host.md.
+	$(TEST_ENV) $(BIN)/python benchmarks/host.py --write
+
 .PHONY: bench-kernels
 bench-kernels: setup ## Cycles of single layers by sparsity, emulated: benchmarks/kernel_grid.md, .svg.
 	$(BIN)/python benchmarks/kernel_grid.py --write

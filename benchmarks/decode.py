@@ -112,7 +112,8 @@ HEAD: Final = """\
 Printed by `make bench-decode`, **estimated**: cycles of each codec's own functions in emulated
 firmware, gcc -O2, zero wait states, per stored weight. Row: a row at a time, as convolutions
 decode. Chunks: 16 weights at a time, as fully connected layers do. Before: Huffman codes of both
-columns before short codes were looked up in a table (commit ffe3ce3).
+columns before short codes were looked up in a table (commit ffe3ce3). 0.0: kernels for dense
+weights take them without positions.
 
 | core | codec | row | chunks | before |
 |---|---|---:|---:|---:|

@@ -43,7 +43,7 @@ TRAINING: Final = 250  # a container has at most 255 inputs
 HELD_OUT: Final = 130
 KINDS: Final = (
     "conv", "dense", "pointwise", "depthwise", "fully connected by rows",
-    "fully connected by columns",
+    "fully connected by columns", "dense fully connected",
 )  # fmt: skip
 DSP_CORES: Final = {"cortex-m4"}
 POSITION_FUNCTIONS: Final = {
@@ -73,6 +73,9 @@ def random_layer(rng: np.random.Generator, kind: str, name: str) -> Layer:
         positions, values = pick(*codecs.POSITIONS), pick(*codecs.VALUES)
         if fused:
             positions, values = "gap4", pick("raw", "packed")
+        if kind == "dense fully connected":
+            positions, values = "dense", "raw"
+            sparsity = min(sparsity, 0.5)
         if (positions == "dense" and sparsity > 0.6) or (kind == "dense" and positions != "dense"):
             continue
         if not (columns and "ans" in (positions, values)):

@@ -78,6 +78,8 @@ def plot(found: dict[str, list[Result]], path: Path) -> None:
     axes[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -106,7 +106,6 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
     heights, reads_y = y.regions
     widths, reads_x = x.regions
     used = np.einsum("oyx,by,cx->bc", taps, reads_y.astype(float), reads_x.astype(float))
-    single = y.kernel == x.kernel == 1
     counts: Counts = dict.fromkeys(_LIST_KEYS, 0.0)
     counts |= {"layer": 1, "filter": outputs}
     for b, height in enumerate(heights):
@@ -119,8 +118,6 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
             counts["list"] += outputs
             if whole:
                 counts["whole tap"] += float(taps.sum())
-            elif single:
-                counts["listed channel"] += float(taps.sum())
             else:
                 counts["kernel row"] += outputs * group_in * y.kernel
                 counts["listed tap"] += float(taps.sum())
@@ -136,7 +133,7 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
 
 
 _LIST_KEYS: Final = (
-    "list", "whole tap", "listed channel", "kernel row", "listed tap", "line", "block", "output",
+    "list", "whole tap", "kernel row", "listed tap", "line", "block", "output",
     "tile",
     "tap of neighbours", "tap of every other", "tap of others", "single pixel", "single tap",
 )  # fmt: skip

@@ -39,6 +39,7 @@ STAND_INS: Final = {
     "cortex-m33": "cortex-m4",
 }
 
+_DENSE: Final = "fully connected, dense"
 _FUSED: Final = "fully connected by columns, fused"
 _CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
 _PEEK_BITS: Final = 25
@@ -128,7 +129,7 @@ def layer_groups(
     kernel = kernel_counts(graph, op, encoded, mask, active, calls, dsp)
     if kernel[0] == TWO_FILTERS:
         positions = {}
-    if kernel[0] == _FUSED:
+    if kernel[0] in (_FUSED, _DENSE):
         positions = values = {}
     return (
         (f"position {encoded.positions}", {k: runs * n for k, n in positions.items()}),
@@ -203,6 +204,15 @@ def kernel_counts(
     if e.positions == "dense":
         examined = batch * mask.size * (active if e.by_columns else 1)
         counts |= {"examined": examined, "dropped": examined * (1 - live / mask.size)}
+    plain = e.positions == "dense" and e.values == "raw" and e.zero_point == 0
+    if plain and not e.by_columns:
+        return _DENSE, {
+            "layer": 1,
+            "output": batch * outputs,
+            "pair of rows": batch * -(-outputs // 2),
+            "four": batch * -(-outputs // 2) * (inputs // 4),
+            "rest": batch * -(-outputs // 2) * (inputs % 4),
+        }
     if e.by_columns and e.positions == "gap4" and e.values in ("raw", "packed"):
         if e.zero_point == 0:
             return _FUSED, _fused_counts(e, batch, inputs, outputs, live, active)

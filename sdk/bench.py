@@ -17,7 +17,15 @@ import numpy.typing as npt
 from zeroskip.boards import Board
 from zeroskip.converters import codecs, costs
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
-from zeroskip.emulation.layers import Layer, activations, output_shape, roomy, run_all, sparse_int8
+from zeroskip.emulation.layers import (
+    Layer,
+    activations,
+    output_shape,
+    roomy,
+    run_all,
+    sparse_int8,
+    timing_of,
+)
 
 Array = npt.NDArray[Any]
 
@@ -52,8 +60,12 @@ SHAPES: Final = (
 
 @dataclass(frozen=True)
 class Result:
-    """One layer as it ran. `codec` is its pair, "by columns" added; `macs` are those of the dense
-    layer, `executed` those that were done."""
+    """One layer as it ran, for one input.
+
+    `sparsity` and `active` are shares, 0 to 1, of zero weights and of inputs that are not zero.
+    `codec` is its pair, perhaps "by columns"; `bytes` what the weights take; `cycles` are
+    estimated; `macs` are the multiply-accumulates of the dense layer, `executed` those done.
+    """
 
     layer: str
     sparsity: float
@@ -76,6 +88,7 @@ def run(board: Board, shapes: Sequence[Shape] = SHAPES) -> list[Result]:
     Cycles are estimated, by the timing model of the board's core. Raises InputError if its core
     has none, and as `zeroskip.emulation.emulate` does.
     """
+    timing_of(board)  # before the work of choosing codecs
     fitted = costs.load(board.core.name)
     layers, points = [], []
     for shape in shapes:
@@ -150,16 +163,15 @@ def _best(
     keeps: Callable[[codecs.Candidate], bool],
 ) -> Layer | None:
     name = shape.name
-    y = "y"
     scale = Quantization((1.0,), 0)
     probe = Layer(name, weights, "dense", "raw", x, shape.attributes)
     tensors = {
         "x": Tensor("x", x.shape, "int8", scale),
         "w": Tensor("w", weights.shape, "int8", scale, weights),
-        y: Tensor(y, output_shape(probe), "int8", scale),
+        "y": Tensor("y", output_shape(probe), "int8", scale),
     }
-    op = Op(name, shape.attributes, ("x", "w"), y)
-    graph = Graph(name, tensors, (op,), ("x",), (y,))
+    op = Op(name, shape.attributes, ("x", "w"), "y")
+    graph = Graph(name, tensors, (op,), ("x",), ("y",))
     matrix = weights.reshape(len(weights), -1)
     best: tuple[float, Layer] | None = None
     layouts = (False, True) if isinstance(shape.attributes, FullyConnected) else (False,)

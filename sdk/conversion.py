@@ -56,7 +56,7 @@ def convert(
         float32: keep a PyTorch model in float32.
         float_io: let a quantised model take and give float32.
         prefer: "size", "balanced" or "speed" of the weight codecs (see converters/planner.py);
-            without effect if there is a budget.
+            "size" does without padding as an op, too. Without effect if there is a budget.
         budget: limits of flash, RAM and latency (see converters/budget.py), such as
             `board_budget` gives: the fastest container that fits, or, if there is a limit of
             latency, the smallest that meets it.
@@ -74,18 +74,24 @@ def convert(
         float_io=float_io,
     )
     wanted = _prefer(prefer)
-    padded = pad_inputs(graph)
     if budget is None:
+        padded = graph if wanted is Prefer.SIZE else pad_inputs(graph)
         blob = container.build(padded, prefer=wanted, names=names)
     else:
-        try:
-            plan = budgets.plan(padded, budget, names=names)
-        except FitError:  # perhaps for want of the RAM that padding takes
-            padded = graph
-            plan = budgets.plan(graph, budget, names=names)
-        blob = container.build(padded, choose=plan.choose, names=names)
+        blob = _build_within(graph, budget, names)
     _prove(blob)
     return blob
+
+
+def _build_within(graph: Graph, budget: Budget, names: bool) -> bytes:
+    """The container for a budget. Raises FitError."""
+    padded = pad_inputs(graph)
+    try:
+        plan = budgets.plan(padded, budget, names=names)
+    except FitError:  # perhaps for want of the RAM that padding takes
+        padded = graph
+        plan = budgets.plan(graph, budget, names=names)
+    return container.build(padded, choose=plan.choose, names=names)
 
 
 def board_budget(

@@ -183,19 +183,23 @@ bool zs_add_columns_s8(struct zs_ctx *ctx, const struct zs_weights *w, const int
         return false;
     }
     struct walk walk = { .in = in };
+    const int8_t *values = (const int8_t *)w->values;
+    const uint8_t *runs = w->positions;
+    uint32_t macs = 0;
     while (next_column(w, zero, &walk)) {
+        const uint32_t first = walk.elements - walk.n; /* element, and unit, of the column */
+        const uint32_t unit = walk.units - walk.own_units;
 #if ZS_CODEC_PACKED
         if (packed) {
-            add_packed(w, (walk.elements - walk.n) * w->index_bits, walk.units - walk.own_units,
-                       walk.n, walk.x, sums);
+            add_packed(w, first * w->index_bits, unit, walk.n, walk.x, sums);
         }
 #endif
         if (!packed) {
-            add_raw((const int8_t *)w->values + (walk.elements - walk.n), w->positions,
-                    walk.units - walk.own_units, walk.n, walk.x, sums);
+            add_raw(values + first, runs, unit, walk.n, walk.x, sums);
         }
-        ctx->macs += walk.n;
+        macs += walk.n;
     }
+    ctx->macs += macs;
     return true;
 }
 

@@ -127,7 +127,7 @@ static bool run_dense(struct zs_ctx *ctx, const struct zs_conv *p, const int8_t 
             .taps = taps,
             .end = taps + pairs,
             .start = { start[0], start[1] },
-            .entry = ENTRY(pairs, p->stride_x == 1 ? TWO_FILTERS_BYTES : EVERY_OTHER_OF_TWO_BYTES),
+            .entry = p->stride_x == 1 ? TWO_FILTERS_ENTRY(pairs) : EVERY_OTHER_OF_TWO_ENTRY(pairs),
         };
         const int8_t *row = in;
         for (int32_t y = 0; y < p->out_h; y++, row += (int32_t)p->stride_y * p->in_w) {

@@ -118,13 +118,16 @@ void zs_conv_depthwise_rows_stride_2(const struct depthwise_rows *rows);
 /* r1-r5 weights, r6 in, r7 in_w, r8-r11 sums; the stack has the tiles left in a row,
  * their sums, the start, the struct and the rows left. `half` is that of `middle` with the row's
  * weight. */
+#define DEPTHWISE_FIRST(outer, middle, half) \
+    "ldr.w r0, [r6]\n\t"                     \
+    "ldr.w r12, [r6, #2]\n\t"                \
+    "sxtb16 lr, r0\n\t"                      \
+    "sxtb16 r0, r0, ror #8\n\t"              \
+    "smlad r8, " outer ", lr, r8\n\t"        \
+    "smla" half "b r8, " middle ", r0, r8\n\t"
+
 #define DEPTHWISE_ROW(outer, middle, half)       \
-    "ldr.w r0, [r6]\n\t"                         \
-    "ldr.w r12, [r6, #2]\n\t"                    \
-    "sxtb16 lr, r0\n\t"                          \
-    "sxtb16 r0, r0, ror #8\n\t"                  \
-    "smlad r8, " outer ", lr, r8\n\t"            \
-    "smla" half "b r8, " middle ", r0, r8\n\t"   \
+    DEPTHWISE_FIRST(outer, middle, half)         \
     "smlad r9, " outer ", r0, r9\n\t"            \
     "smla" half "t r9, " middle ", lr, r9\n\t"   \
     "smla" half "t r10, " middle ", r0, r10\n\t" \
@@ -135,12 +138,7 @@ void zs_conv_depthwise_rows_stride_2(const struct depthwise_rows *rows);
     "smla" half "t r11, " middle ", lr, r11\n\t"
 
 #define DEPTHWISE_ROW_STRIDE_2(outer, middle, half) \
-    "ldr.w r0, [r6]\n\t"                            \
-    "ldr.w r12, [r6, #2]\n\t"                       \
-    "sxtb16 lr, r0\n\t"                             \
-    "sxtb16 r0, r0, ror #8\n\t"                     \
-    "smlad r8, " outer ", lr, r8\n\t"               \
-    "smla" half "b r8, " middle ", r0, r8\n\t"      \
+    DEPTHWISE_FIRST(outer, middle, half)            \
     "sxtb16 lr, r12\n\t"                            \
     "sxtb16 r12, r12, ror #8\n\t"                   \
     "smlad r9, " outer ", lr, r9\n\t"               \

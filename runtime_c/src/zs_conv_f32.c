@@ -58,57 +58,11 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
     return 0.0f;
 }
 
-struct tap {
-    int32_t offset; /* of its input element for the region's first pixel */
-    weight_t weight;
-};
-#define TAPS_SIZE(n) ((n) * (uint32_t)sizeof(struct tap))
-
-static inline struct tap *put_tap(struct tap *next, int32_t i, int32_t offset, weight_t weight)
-{
-    (void)i;
-    *next = (struct tap){ .offset = offset, .weight = weight };
-    return next + 1;
-}
-
-static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t weight, int32_t second,
-                                  weight_t second_weight)
-{
-    next[0] = (struct tap){ .offset = offset, .weight = weight };
-    next[1] = (struct tap){ .offset = second, .weight = second_weight };
-    return next + 2;
-}
+typedef weight_t tap_weight_t;
 
 #define TILE 4
 #define BLOCK 32 /* pixels between two calls of finish() */
-
-static inline void tiles(const struct tap *taps, int32_t n, const element_t *in, int32_t step,
-                         sum_t start, sum_t *sums, int32_t pixels)
-{
-    for (int32_t i = 0; i < pixels; i += TILE) {
-        i = i > pixels - TILE ? pixels - TILE : i;
-        sum_t a0 = start, a1 = start, a2 = start, a3 = start;
-        for (const struct tap *tap = taps; tap < taps + n; tap++) {
-            const element_t *x = in + i * step + tap->offset;
-            a0 = multiply_add(a0, tap->weight, x[0]);
-            a1 = multiply_add(a1, tap->weight, x[step]);
-            a2 = multiply_add(a2, tap->weight, x[2 * step]);
-            a3 = multiply_add(a3, tap->weight, x[3 * step]);
-        }
-        sums[i] = a0;
-        sums[i + 1] = a1;
-        sums[i + 2] = a2;
-        sums[i + 3] = a3;
-    }
-}
-
-static inline sum_t pixel(const struct tap *taps, int32_t n, const element_t *in, sum_t sum)
-{
-    for (const struct tap *tap = taps; tap < taps + n; tap++) {
-        sum = multiply_add(sum, tap->weight, in[tap->offset]);
-    }
-    return sum;
-}
+#include "zs_conv_tile.h"
 
 #define ZS_CONV_FUNCTION zs_conv_f32
 #include "zs_conv_kernel.h"

@@ -44,8 +44,7 @@ struct scratch {
     uint16_t *cols;    /* the filter: columns of the weight matrix ... */
     weight_t *weights; /* ... and their weights */
     struct tap *taps;
-    uint8_t *
-        live; /* a bit per input row (c, y), or per channel if dead_channels: not zero throughout */
+    uint8_t *live;      /* a bit per input row, or channel if dead_channels: not zero throughout */
     bool dead_channels; /* enough of them are zero to drop their taps */
     bool dead_rows;     /* enough rows of other channels are, for a list for each output row */
     bool divisible;     /* columns are small enough for reciprocals */
@@ -158,8 +157,8 @@ static ZS_NOINLINE int32_t drop_dead_channels(const struct zs_conv *p, struct sc
     return (int32_t)(col_kept - s->cols);
 }
 
-static struct inner find_inner(int32_t in, int32_t out, uint32_t kernel, uint32_t stride,
-                               uint32_t dilation, uint32_t pad)
+static ZS_NOINLINE struct inner find_inner(int32_t in, int32_t out, uint32_t kernel,
+                                           uint32_t stride, uint32_t dilation, uint32_t pad)
 {
     const int32_t reach = (int32_t)((kernel - 1) * dilation);
     struct inner inner = { .begin = (int32_t)((pad + stride - 1) / stride), .end = 0 };
@@ -174,19 +173,6 @@ static struct inner find_inner(int32_t in, int32_t out, uint32_t kernel, uint32_
         inner.begin = inner.end = 0;
     }
     return inner;
-}
-
-/* The taps of a 1 x 1 filter, one for each channel that it reads. */
-static struct tap_list list_channels(const struct scratch *s, struct filter filter, int32_t plane,
-                                     int32_t start)
-{
-    struct tap *next = s->taps;
-    sum_t weight_sum = 0;
-    for (int32_t i = 0; i < filter.count; i++) {
-        next = put_tap(next, i, start + s->cols[i] * plane, s->weights[i]);
-        weight_sum = multiply_add(weight_sum, s->weights[i], 1);
-    }
-    return (struct tap_list){ .count = filter.count, .weight_sum = weight_sum };
 }
 
 /*
@@ -249,10 +235,6 @@ static ZS_NOINLINE struct tap_list list_taps(const struct zs_conv *p, const stru
     const int32_t plane = p->in_h * p->in_w;
     const int32_t start = filter.first * plane + top * p->in_w + left; /* may be outside */
     const uint32_t kernel_w = p->kernel_w;
-    if (kernel_w == 1 && p->kernel_h == 1 && !rows_of_one && (uint32_t)top < (uint32_t)p->in_h
-        && (uint32_t)left < (uint32_t)p->in_w) {
-        return list_channels(s, filter, plane, start);
-    }
     const int32_t row_step = (int32_t)p->dilation_y * p->in_w;
     const int32_t channel_step = plane - (int32_t)p->kernel_h * row_step;
     const uint32_t width = (uint32_t)p->in_w;

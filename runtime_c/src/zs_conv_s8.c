@@ -28,7 +28,7 @@ static bool is_live(const element_t *row, int32_t width, element_t zero)
     return false;
 }
 
-static inline sum_t multiply_add(sum_t sum, weight_t weight, int32_t x)
+static inline sum_t multiply_add(sum_t sum, int32_t weight, int32_t x)
 {
     return sum + (sum_t)(weight * x);
 }
@@ -76,7 +76,9 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 #define ZS_CONV_DENSE run_dense
 #define ZS_CONV_DEPTHWISE run_depthwise
 #else
-#include "zs_conv_tile_s8.h"
+typedef int32_t tap_weight_t; /* a word, which ARMv6-M loads as it is */
+#define ZS_CONV_S8 1
+#include "zs_conv_tile.h"
 #endif
 
 #define ZS_CONV_FUNCTION zs_conv_s8

@@ -53,14 +53,15 @@ struct tiles {
 };
 
 /*
- * Loops take four pairs of taps at a time and are entered so that they end with a whole turn:
- * ENTRY gives the bytes to skip. No list may be empty.
+ * Loops take four pairs of taps a turn, or two, and are entered so that they
+ * end with a whole turn: ENTRY gives the bytes of code to skip. No list may be
+ * empty.
  */
-#define ENTRY(pairs, pair_bytes) (((0u - (uint32_t)(pairs)) & 3) * (pair_bytes))
-#define NEIGHBOURS_BYTES 60 /* code of a pair in each function */
-#define EVERY_OTHER_BYTES 76
-#define TWO_FILTERS_BYTES 84
-#define EVERY_OTHER_OF_TWO_BYTES 112
+#define ENTRY(pairs, a_turn, pair_bytes) (((0u - (uint32_t)(pairs)) & ((a_turn)-1u)) * (pair_bytes))
+#define NEIGHBOURS_ENTRY(pairs) ENTRY(pairs, 4, 60)
+#define EVERY_OTHER_ENTRY(pairs) ENTRY(pairs, 2, 76)
+#define TWO_FILTERS_ENTRY(pairs) ENTRY(pairs, 4, 84)
+#define EVERY_OTHER_OF_TWO_ENTRY(pairs) ENTRY(pairs, 4, 112)
 
 /* Input elements of the 4 pixels of a tile are next to each other, or every other one. */
 void zs_conv_tiles_of_neighbours(const struct tiles *tiles);
@@ -100,12 +101,13 @@ void zs_conv_every_other_of_two_filters(const struct tiles_of_two *tiles);
     "add.w r5, r5, r4\n\t"  \
     "push {r5}\n\t"
 
-/* Run `pair` for all pairs of taps; `enter` gives the stack's word with the entry and `compare`
+/* Run `turn` for all pairs of taps; `enter` gives the stack's word with the entry and `compare`
  * whether this was the last. */
-#define ALL_PAIRS(enter, pair, compare) \
+#define FOUR(pair) pair pair pair pair
+#define ALL_PAIRS(enter, turn, compare) \
     "ldr.w pc, " enter "\n\t"           \
     ".balign 4\n3:\n\t"                 \
-    pair pair pair pair compare         \
+    turn compare                        \
     "bne.w 3b\n\t"
 
 /* r0 taps, r1 in, r2 end, r3 sums, r4-r7 sums of the tile, r12 tiles left, lr the struct. */
@@ -140,7 +142,7 @@ FUNCTION("zs_conv_tiles_of_neighbours",
          "mov r5, r4\n\t"
          "mov r6, r4\n\t"
          "mov r7, r4\n\t"
-         ALL_PAIRS("[sp]", PAIR_OF_NEIGHBOURS, "cmp.w r0, r2\n\t")
+         ALL_PAIRS("[sp]", FOUR(PAIR_OF_NEIGHBOURS), "cmp.w r0, r2\n\t")
          "stmia r3!, {r4-r7}\n\t"
          "adds r1, #4\n\t"
          "subs r12, r12, #1\n\t"
@@ -187,7 +189,7 @@ FUNCTION("zs_conv_tiles_of_every_other",
          "mov r5, r4\n\t"
          "mov r6, r4\n\t"
          "mov r7, r4\n\t"
-         ALL_PAIRS("[sp, #12]", PAIR_OF_EVERY_OTHER, "cmp.w r0, r12\n\t")
+         ALL_PAIRS("[sp, #12]", PAIR_OF_EVERY_OTHER PAIR_OF_EVERY_OTHER, "cmp.w r0, r12\n\t")
          "ldr r2, [sp, #4]\n\t"
          "ldr r3, [sp, #8]\n\t"
          "stmia r3!, {r4-r7}\n\t"
@@ -259,7 +261,7 @@ FUNCTION("zs_conv_tiles_of_every_other",
              "ldr.w r10, [sp]\n\t"                                                  \
              "ldr.w r0, [r10, #0]\n\t"                                              \
              start                                                                  \
-             ALL_PAIRS("[sp, #12]", pair, "ldr.w lr, [sp, #8]\n\tcmp.w r0, lr\n\t") \
+             ALL_PAIRS("[sp, #12]", FOUR(pair), "ldr.w lr, [sp, #8]\n\tcmp.w r0, lr\n\t") \
              "ldr r0, [sp]\n\t"                                                     \
              "ldrd r11, r12, [r0, #24]\n\t"                                         \
              "stmia r11!, {" s "}\n\t"                                              \
@@ -320,7 +322,7 @@ static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, in
         return;
     }
     if (step <= 2) {
-        all.entry = ENTRY(pairs, step == 1 ? NEIGHBOURS_BYTES : EVERY_OTHER_BYTES);
+        all.entry = step == 1 ? NEIGHBOURS_ENTRY(pairs) : EVERY_OTHER_ENTRY(pairs);
         void (*const run)(const struct tiles *) =
             step == 1 ? zs_conv_tiles_of_neighbours : zs_conv_tiles_of_every_other;
         run(&all);

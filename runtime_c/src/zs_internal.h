@@ -145,6 +145,9 @@ uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t chan
                               uint32_t *stored);
 float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel,
                                uint32_t *stored);
+/* Add those of channels [first, first + n) to sums. Returns whether all are zs_is_small(). */
+bool zs_output_stage_add_biases(const struct zs_output_stage *stage, uint32_t first, uint32_t n,
+                                uint32_t *stored, uint32_t *sums);
 struct zs_scale zs_output_stage_scale(const struct zs_output_stage *stage, uint32_t channel);
 
 /* acc, bias included, to int8. */

@@ -10,7 +10,16 @@
 #ifndef ZS_MATH_H
 #define ZS_MATH_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+/* Of products and of a bias, so that twice their sum fits 32 bits. */
+#define ZS_SMALL_SUM (1u << 29)
+
+static inline bool zs_is_small(uint32_t bias)
+{
+    return bias + ZS_SMALL_SUM <= 2 * ZS_SMALL_SUM;
+}
 
 /* a * b / 2^31, rounded to nearest, halves up; a and b must not both be INT32_MIN. */
 static inline int32_t zs_high_mul(int32_t a, int32_t b)

@@ -81,27 +81,138 @@ static void column_s8(struct zs_ctx *ctx, struct zs_decoder *d, int32_t x, uint3
     } while (!d->row_done);
 }
 
-/* Outputs with one scale for all are made together. */
-static void write_outputs(const struct fully_connected *p, uint32_t *sums, int8_t *out)
+/* Outputs [first, first + n), which if all have one scale are made together. `stored` counts
+ * biases. */
+static void write_outputs(const struct fully_connected *p, uint32_t first, uint32_t n,
+                          uint32_t *stored, uint32_t *sums, int8_t *out)
 {
     const struct zs_output_stage *stage = &p->stage;
-    const bool has_bias = stage->bias_bits != 0 || stage->bias_base != 0;
-    bool small = p->inputs <= ZS_SMALL_SUM / ZS_LARGEST_PRODUCT;
-    uint32_t stored = 0;
-    for (uint32_t o = 0; o < p->outputs && has_bias; o++) {
-        const uint32_t bias = zs_output_stage_bias(stage, o, &stored);
-        small = small && zs_is_small(bias);
-        sums[o] += bias;
-    }
+    const bool small = zs_output_stage_add_biases(stage, first, n, stored, sums)
+                       && p->inputs <= ZS_SMALL_SUM / ZS_LARGEST_PRODUCT;
     if (stage->multiplier_bits == 0 && stage->shift_bits == 0) {
         const struct zs_scale scale = zs_output_stage_scale(stage, 0);
         const struct zs_requantize all =
             zs_requantize_of(scale, stage->zero_point, stage->low, stage->high, small);
-        zs_requantize(&all, sums, (int32_t)p->outputs, out, 1);
+        zs_requantize(&all, sums, (int32_t)n, out, 1);
         return;
     }
-    for (uint32_t o = 0; o < p->outputs; o++) {
-        out[o] = zs_output_stage_s8(stage, zs_output_stage_scale(stage, o), sums[o]);
+    for (uint32_t o = 0; o < n; o++) {
+        out[o] = zs_output_stage_s8(stage, zs_output_stage_scale(stage, first + o), sums[o]);
+    }
+}
+
+#if ZS_DSP
+/* Four inputs and weights of two rows. Loads that follow each other take a cycle each; compilers
+ * spread them. */
+#define FOUR_OF_TWO                               \
+    "ldr %[x], [%[in]], #4\n\t"                   \
+    "ldr %[wa], [%[a]], #4\n\t"                   \
+    "ldr %[wb], [%[b]], #4\n\t"                   \
+    "sxtb16 %[odd], %[x], ror #8\n\t"             \
+    "sxtb16 %[x], %[x]\n\t"                       \
+    "ssub16 %[odd], %[odd], %[zeros]\n\t"         \
+    "ssub16 %[x], %[x], %[zeros]\n\t"             \
+    "sxtb16 %[t], %[wa]\n\t"                      \
+    "sxtb16 %[wa], %[wa], ror #8\n\t"             \
+    "smlad %[sum_a], %[t], %[x], %[sum_a]\n\t"    \
+    "sxtb16 %[t], %[wb]\n\t"                      \
+    "sxtb16 %[wb], %[wb], ror #8\n\t"             \
+    "smlad %[sum_a], %[wa], %[odd], %[sum_a]\n\t" \
+    "smlad %[sum_b], %[t], %[x], %[sum_b]\n\t"    \
+    "smlad %[sum_b], %[wb], %[odd], %[sum_b]\n\t"
+
+#endif
+
+/* Two dense rows of `n` weights times the inputs, zero point not taken off; and sums of weights. */
+static ZS_NOINLINE void dot_of_two(const int8_t *a, const int8_t *b, const int8_t *in, uint32_t n,
+                                   int32_t zero, uint32_t *sums)
+{
+    uint32_t sum_a = 0, sum_b = 0;
+#if ZS_DSP
+    const uint32_t zeros = ((uint32_t)zero & 0xffff) * 0x10001u;
+    const int8_t *end = in + (n & ~7u);
+    if (in != end) {
+        uint32_t x, wa, wb, odd, t;
+        __asm__ volatile(
+            ".balign 4\n1:\n\t" FOUR_OF_TWO FOUR_OF_TWO "cmp.w %[in], %[end]\n\t"
+            "bne.w 1b\n\t"
+            : [x] "=&r"(x), [wa] "=&r"(wa), [wb] "=&r"(wb), [odd] "=&r"(odd), [t] "=&r"(t),
+              [sum_a] "+r"(sum_a), [sum_b] "+r"(sum_b), [in] "+r"(in), [a] "+r"(a), [b] "+r"(b)
+            : [zeros] "r"(zeros), [end] "r"(end)
+            : "cc", "memory");
+    }
+    n &= 7;
+#endif
+    for (; n > 0; n--) {
+        const int32_t x = *in++ - zero;
+        sum_a += (uint32_t)(*a++ * x);
+        sum_b += (uint32_t)(*b++ * x);
+    }
+    sums[0] = sum_a;
+    sums[1] = sum_b;
+}
+
+/* All columns times their inputs, added to `sums`. Like others with a decoder on their stack it is
+ * not inlined, where several of those would be there at once. */
+static ZS_NOINLINE void add_columns_s8(struct zs_ctx *ctx, const struct fully_connected *p,
+                                       const int8_t *in, uint32_t *sums)
+{
+    const int32_t zero = p->in.zero_point;
+    if (zs_add_columns_s8(ctx, &p->weights, in, zero, sums)) {
+        return;
+    }
+    struct zs_decoder d;
+    zs_decoder_start(&d, &p->weights);
+    for (uint32_t i = 0; i < p->inputs; i++) {
+        zs_decoder_row(&d);
+        if (in[i] != zero) {
+            column_s8(ctx, &d, in[i] - zero, sums);
+        }
+    }
+}
+
+/* Rows [first, first + n) of weights that are stored as they are, two at a time; if n is odd there
+ * is room for one more sum. */
+static void dot_rows(const struct fully_connected *p, const int8_t *in, uint32_t first, uint32_t n,
+                     uint32_t *sums)
+{
+    const int8_t *row = (const int8_t *)p->weights.values + first * p->inputs;
+    for (uint32_t o = 0; o < n; o += 2, row += 2 * p->inputs) {
+        const int8_t *second = o + 1 < n ? row + p->inputs : row;
+        dot_of_two(row, second, in, p->inputs, p->in.zero_point, sums + o);
+    }
+}
+
+/* The next `n` rows, decoded. */
+static void decode_rows(struct zs_ctx *ctx, const struct fully_connected *p, struct zs_decoder *d,
+                        const int8_t *in, uint32_t n, uint32_t *sums)
+{
+    for (uint32_t o = 0; o < n; o++) {
+        zs_decoder_row(d);
+        sums[o] = dot_s8(ctx, d, in, p->in.zero_point);
+    }
+}
+
+static ZS_NOINLINE void run_rows_s8(struct zs_ctx *ctx, const struct fully_connected *p,
+                                    const int8_t *in, int8_t *out)
+{
+    const struct zs_weights *w = &p->weights;
+    const bool plain = w->position_codec == ZS_POSITION_DENSE && w->zero_point == 0
+                       && w->value_codec == ZS_VALUE_RAW;
+    struct zs_decoder d;
+    zs_decoder_start(&d, w);
+    uint32_t stored = 0;
+    for (uint32_t first = 0; first < p->outputs; first += CHUNK) {
+        uint32_t sums[CHUNK];
+        const uint32_t left = p->outputs - first;
+        const uint32_t n = left < CHUNK ? left : CHUNK;
+        if (plain) {
+            dot_rows(p, in, first, n, sums);
+            ctx->macs += p->inputs * n;
+        } else {
+            decode_rows(ctx, p, &d, in, n, sums);
+        }
+        write_outputs(p, first, n, &stored, sums, out + first);
     }
 }
 
@@ -109,32 +220,14 @@ static void run_s8(struct zs_ctx *ctx, const struct fully_connected *p, uint32_t
 {
     const int8_t *in = zs_tensor_input(ctx, &p->in);
     int8_t *out = zs_tensor_output(ctx, &p->out);
-    const int32_t zero = p->in.zero_point;
     for (uint32_t b = 0; b < p->batch; b++, in += p->inputs, out += p->outputs) {
-        struct zs_decoder d;
-        zs_decoder_start(&d, &p->weights);
         if (p->weights.by_columns) {
+            uint32_t stored = 0;
             memset(acc, 0, sizeof *acc * p->outputs);
-            const bool done = zs_add_columns_s8(ctx, &p->weights, in, zero, acc);
-            for (uint32_t i = 0; i < p->inputs && !done; i++) {
-                zs_decoder_row(&d);
-                if (in[i] != zero) {
-                    column_s8(ctx, &d, in[i] - zero, acc);
-                }
-            }
-        }
-        if (p->weights.by_columns) {
-            write_outputs(p, acc, out);
-            continue;
-        }
-        uint32_t stored = 0;
-        for (uint32_t o = 0; o < p->outputs; o++) {
-            uint32_t sum = zs_output_stage_bias(&p->stage, o, &stored);
-            {
-                zs_decoder_row(&d);
-                sum += dot_s8(ctx, &d, in, zero);
-            }
-            out[o] = zs_output_stage_s8(&p->stage, zs_output_stage_scale(&p->stage, o), sum);
+            add_columns_s8(ctx, p, in, acc);
+            write_outputs(p, 0, p->outputs, &stored, acc, out);
+        } else {
+            run_rows_s8(ctx, p, in, out);
         }
     }
 }
@@ -179,7 +272,7 @@ static void column_f32(struct zs_ctx *ctx, struct zs_decoder *d, float x, float 
     } while (!d->row_done);
 }
 
-static void run_f32(struct zs_ctx *ctx, const struct fully_connected *p, float *acc)
+static ZS_NOINLINE void run_f32(struct zs_ctx *ctx, const struct fully_connected *p, float *acc)
 {
     const float *in = zs_tensor_input(ctx, &p->in);
     float *out = zs_tensor_output(ctx, &p->out);

@@ -9,22 +9,23 @@
 #define PACKED 128u     /* forms of a record: fields of any number of bits */
 #define SOME_STORED 64u /* of a packed bias record: a mask of what is not 0 */
 
-/* `n` bits (0 to 32) from bit `at` on, least significant first; reads no byte beyond them. */
-static uint32_t field(const uint8_t *p, uint32_t at, unsigned n)
+/* `n` bits (0 to 32) from bit `at` on, least significant first. May fetch 3 bytes past the stream.
+ */
+static inline uint32_t field(const uint8_t *p, uint32_t at, unsigned n)
 {
     if (n == 0) {
         return 0;
     }
     p += at >> 3;
     const unsigned skip = at & 7;
-    uint32_t value = (uint32_t)*p++ >> skip;
-    for (unsigned have = 8 - skip; have < n; have += 8) {
-        value |= (uint32_t)*p++ << have;
+    uint32_t value = zs_load_u32(p) >> skip;
+    if (skip + n > 32) {
+        value |= (uint32_t)p[4] << (32 - skip);
     }
     return value & (0xffffffffu >> (32 - n));
 }
 
-static uint32_t signed_field(const uint8_t *p, uint32_t at, unsigned n)
+static inline uint32_t signed_field(const uint8_t *p, uint32_t at, unsigned n)
 {
     const uint32_t sign = n == 0 ? 0 : 1u << (n - 1);
     return (field(p, at, n) ^ sign) - sign;
@@ -141,8 +142,8 @@ enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32
     return ZS_OK;
 }
 
-uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t channel,
-                              uint32_t *stored)
+static inline uint32_t read_bias_of(const struct zs_output_stage *stage, uint32_t channel,
+                                    uint32_t *stored)
 {
     if (stage->bias_mask != NULL && field(stage->bias_mask, channel, 1) == 0) {
         return 0;
@@ -150,6 +151,27 @@ uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t chan
     const uint32_t at = stage->bias_bits * (*stored)++;
     const uint32_t more = signed_field(stage->bias, at, stage->bias_bits);
     return (stage->bias_base + more) << stage->bias_shift;
+}
+
+uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t channel,
+                              uint32_t *stored)
+{
+    return read_bias_of(stage, channel, stored);
+}
+
+bool zs_output_stage_add_biases(const struct zs_output_stage *stage, uint32_t first, uint32_t n,
+                                uint32_t *stored, uint32_t *sums)
+{
+    const struct zs_output_stage s = *stage; /* a copy: `sums` may point anywhere */
+    bool small = true;
+    uint32_t next = *stored;
+    for (uint32_t i = 0; i < n && (s.bias_bits != 0 || s.bias_base != 0); i++) {
+        const uint32_t bias = read_bias_of(&s, first + i, &next);
+        small = small && zs_is_small(bias);
+        sums[i] += bias;
+    }
+    *stored = next;
+    return small;
 }
 
 float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel,

@@ -69,11 +69,15 @@ void zs_requantize(const struct zs_requantize *requantize, const uint32_t *sums,
 #endif
     const struct zs_requantize q = *requantize; /* a copy: `out` may point anywhere */
     const int8_t *end = out + n * step;
+#if !ZS_DSP /* it has made all but a few */
     if (q.simple && q.unlimited) {
         for (; out != end; out += step) {
             *out = zs_saturate_s8(zs_requantize_simple(&q, *sums++));
         }
-    } else if (q.simple) {
+        return;
+    }
+#endif
+    if (q.simple) {
         for (; out != end; out += step) {
             *out = zs_clamp_s8(zs_requantize_simple(&q, *sums++), q.low, q.high);
         }

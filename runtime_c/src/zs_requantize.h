@@ -26,14 +26,6 @@ struct zs_requantize {
 /* |weight| and |activation|, zero points taken off, are at most 255. */
 #define ZS_LARGEST_PRODUCT 65025u
 
-/* Of products and of a bias, so that twice their sum fits 32 bits. */
-#define ZS_SMALL_SUM (1u << 29)
-
-static inline bool zs_is_small(uint32_t bias)
-{
-    return bias + ZS_SMALL_SUM <= 2 * ZS_SMALL_SUM;
-}
-
 /* `small`: twice a sum fits 32 bits. */
 static inline struct zs_requantize zs_requantize_of(struct zs_scale scale, int32_t zero_point,
                                                     int32_t low, int32_t high, bool small)

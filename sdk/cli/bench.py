@@ -8,6 +8,7 @@ from typing import Any
 from zeroskip import bench, boards
 from zeroskip.bench import Result
 from zeroskip.cli.table import render
+from zeroskip.emulation.layers import timing_of
 
 _HEAD = ("layer", "zeros", "active", "codec", "bytes", "cycles", "per MAC", "per executed MAC")
 
@@ -21,9 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     board = boards.load(args.board)
+    source = timing_of(board).name
     results = bench.run(board)
-    timing = board.core.timing
-    source = "" if timing is None else timing.name
     if args.json:
         found: dict[str, Any] = {
             "board": board.name,

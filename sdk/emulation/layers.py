@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroskip import boards, elf, firmware
-from zeroskip.boards import Board
+from zeroskip.boards import Board, Timing
 from zeroskip.converters import codecs, container
 from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
@@ -26,6 +26,7 @@ from zeroskip.emulation import protocol
 from zeroskip.emulation.cycles import CycleModel
 from zeroskip.emulation.profile import Region
 from zeroskip.emulation.run import choose_emulator, execute, read_report
+from zeroskip.errors import EmulationError, InputError
 from zeroskip.runtime import Model
 
 Array = npt.NDArray[Any]
@@ -85,10 +86,18 @@ def roomy(board: Board) -> Board:
     )
 
 
+def timing_of(board: Board) -> Timing:
+    """What a board's cycles are priced with. Raises InputError if its core has no timing model."""
+    if board.core.timing is None:
+        raise InputError(f"no timing model for {board.core.name}, the core of {board.name}")
+    return board.core.timing
+
+
 def run_all(layers: Sequence[Layer], board: Board, optimize: firmware.Optimize = "2") -> list[Run]:
     """Run every layer once, in one image, on a board with room for them (see `roomy`).
 
-    Raises as `zeroskip.emulation.emulate` does, and AssertionError if outputs are not the host's.
+    Raises InputError for a core without a timing model, EmulationError for outputs that are not the
+    host's, and as `zeroskip.emulation.emulate` does.
     """
     graph, encoded = _graph(layers)
 
@@ -101,7 +110,7 @@ def run_all(layers: Sequence[Layer], board: Board, optimize: firmware.Optimize =
     expected = Model(blob).run(*inputs)
     for a, b in zip(outputs, expected if isinstance(expected, list) else [expected], strict=True):
         if a.tobytes() != b.tobytes():
-            raise AssertionError("outputs on the emulated board differ from the host's")
+            raise EmulationError(f"outputs on {board.name} differ from the host's")
     return [
         Run(layer, encoded[op.output], graph, op, cycles[i], functions[i], macs[i])
         for i, (layer, op) in enumerate(zip(layers, graph.ops, strict=True))
@@ -111,8 +120,7 @@ def run_all(layers: Sequence[Layer], board: Board, optimize: firmware.Optimize =
 def _emulate(
     blob: bytes, board: Board, inputs: Sequence[Array], optimize: firmware.Optimize
 ) -> tuple[list[int], list[dict[str, int]], list[int], tuple[Array, ...]]:
-    timing = board.core.timing
-    assert timing is not None
+    timing = timing_of(board)
     count = Model(blob).op_count
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,12 @@ def test_cells_of_a_row() -> None:
     assert command.row(result) == cells
 
 
-def test_an_unknown_board_is_refused(capsys) -> None:
-    assert main(["bench", "--board", "nowhere"]) == 2
-    assert "nowhere" in capsys.readouterr().err
+def test_boards_that_cannot_be_priced_are_refused(tmp_path: Path, capsys) -> None:
+    for board, words in (
+        ("nowhere", "no board 'nowhere'"),
+        ("mps2-an505", "no timing model for cortex-m33"),
+        (str(tmp_path), "board.toml"),
+    ):
+        assert main(["bench", "--board", board]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("zeroskip bench: ") and words in line and line.count("\n") == 1

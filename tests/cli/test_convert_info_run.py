@@ -43,12 +43,16 @@ def test_convert_says_what_it_made(kws: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_convert_options(kws: Path, container_path: Path, tmp_path: Path) -> None:
-    stripped, fast = tmp_path / "a.zsk", tmp_path / "b.zsk"
+    stripped, fast, small = (tmp_path / f"{name}.zsk" for name in "abc")
     assert main(["convert", str(kws), "-o", str(stripped), "--strip"]) == 0
     assert main(["convert", str(kws), "-o", str(fast), "--prefer", "speed"]) == 0
-    assert stripped.stat().st_size < container_path.stat().st_size < fast.stat().st_size
+    assert main(["convert", str(kws), "-o", str(small), "--prefer", "size"]) == 0
+    assert stripped.stat().st_size < container_path.stat().st_size <= fast.stat().st_size
+    assert small.stat().st_size < fast.stat().st_size
     x = np.random.default_rng(0).integers(-128, 128, (3, 49, 10, 1), dtype=np.int8)
-    assert np.array_equal(Model.load(stripped).run(x), Model.load(fast).run(x))
+    expected = Model.load(fast).run(x)
+    for path in (stripped, small, container_path):
+        assert np.array_equal(Model.load(path).run(x), expected)
 
 
 def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:

@@ -92,11 +92,26 @@ def test_speed_takes_the_fewest_predicted_cycles() -> None:
     assert "ans" not in encoded.name and "huffman" not in encoded.name
 
 
-def test_a_layer_behind_a_relu_is_stored_by_columns(data_root) -> None:
+def test_a_sparse_layer_behind_a_relu_is_stored_by_columns(data_root) -> None:
     graph = tflite.load(data_root / "models" / "mlperf_tiny_kws_int8.tflite")
-    (op,) = (op for op in graph.ops if isinstance(op.attributes, FullyConnected))
-    assert planner.choose(graph, op, Prefer.SPEED).encoded.by_columns
-    assert not planner.choose(graph, op, Prefer.SIZE).encoded.by_columns
+    (index,) = (i for i, op in enumerate(graph.ops) if isinstance(op.attributes, FullyConnected))
+    op = replace(graph.ops[index], inputs=(graph.ops[index].inputs[0], "wide"))
+
+    def chosen(density: float, prefer: Prefer) -> bool:
+        """Whether a layer of 300 outputs in place of the model's is stored by columns."""
+        wide = sparse((300, 64), density)
+        q = Quantization((0.125,), 0)
+        changed = {
+            "wide": Tensor("wide", wide.shape, "int8", q, wide),
+            op.output: replace(graph.output_tensor(op), shape=(300,)),
+        }
+        tensors = {**graph.tensors, **changed}
+        whole = replace(graph, tensors=tensors, ops=(*graph.ops[:index], op), outputs=(op.output,))
+        return planner.choose(whole, op, prefer).encoded.by_columns
+
+    assert chosen(0.1, Prefer.SPEED)
+    assert not chosen(0.1, Prefer.SIZE)
+    assert not chosen(1.0, Prefer.SPEED)
 
 
 def test_description_counts_macs_zeros_and_bytes() -> None:

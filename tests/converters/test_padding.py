@@ -1,8 +1,12 @@
 """Padding as an op of its own."""
 
+from pathlib import Path
+
 from random_graphs import random_graph, random_inputs
 
+from zeroskip.conversion import convert
 from zeroskip.converters import container, reference
+from zeroskip.converters.container import describe
 from zeroskip.converters.ir import Conv2D, Graph
 from zeroskip.converters.passes import memory
 from zeroskip.converters.passes.padding import MOST_GROWTH, pad_inputs
@@ -31,3 +35,13 @@ def test_outputs_are_the_same_and_the_arena_hardly_grows() -> None:
         assert reference.run(padded, [x])[0].tobytes() == expected.tobytes()
         assert Model(container.build(padded)).run(x).tobytes() == expected.tobytes()
     assert added >= 5
+
+
+def test_the_smallest_container_has_no_padding_of_its_own(data_root: Path) -> None:
+    path = data_root / "models" / "mlperf_tiny_kws_int8.tflite"
+    kinds = {
+        prefer: [op.op for op in describe(convert(path, prefer=prefer)).ops]
+        for prefer in ("size", "balanced", "speed")
+    }
+    assert "pad" not in kinds["size"]
+    assert kinds["balanced"].count("pad") == kinds["speed"].count("pad") == 5
