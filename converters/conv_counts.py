@@ -23,7 +23,7 @@ TWO_FILTERS: Final = "conv, two filters"
 """The kernel that takes dense weights as they are decoded, without positions."""
 
 _TILE: Final = 4  # pixels computed at a time
-_BLOCK: Final = 32  # pixels requantised at a time
+_BLOCK: Final = {True: 64, False: 32}  # pixels requantised at a time, with and without DSP
 _DEPTHWISE_BLOCK: Final = 64  # by the depthwise kernel
 
 
@@ -92,15 +92,16 @@ def conv_counts(
         and per_group >= 2
     ):
         return TWO_FILTERS, _two_filter_counts(a.groups, per_group, mask.shape[1], y, x)
-    counts = _list_counts(mask.reshape(weights), y, x, whole) | {"input row": channels * in_h}
+    counts = _list_counts(mask.reshape(weights), y, x, whole, _BLOCK[dsp])
+    counts["input row"] = channels * in_h
     if positions == "dense":
         counts |= {"examined": mask.size, "dropped": float(mask.size - mask.sum())}
     return "depthwise" if depthwise else "pointwise" if pointwise else "conv", counts
 
 
-def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
-    """Counts of zs_conv_kernel.h; `mask` is (O, C/groups, KH, KW), and `whole` whether all windows
-    lie inside the input."""
+def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool, block: int) -> Counts:
+    """Counts of zs_conv_kernel.h; `mask` is (O, C/groups, KH, KW), `whole` whether all windows
+    lie inside the input, and `block` how many pixels are requantised at a time."""
     outputs, group_in = mask.shape[:2]
     taps = mask.sum(axis=1)  # (O, KH, KW)
     heights, reads_y = y.regions
@@ -112,7 +113,7 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
         for c, width in enumerate(widths):
             down = width < _TILE and height > width
             lines, length = (width, height) if down else (height, width)
-            tiles, singles = _split(int(length))
+            tiles, singles = _split(int(length), block)
             step = x.stride if not down else 0
             kind = {1: "tap of neighbours", 2: "tap of every other"}.get(step, "tap of others")
             counts["list"] += outputs
@@ -122,8 +123,8 @@ def _list_counts(mask: BoolArray, y: Axis, x: Axis, whole: bool) -> Counts:
                 counts["kernel row"] += outputs * group_in * y.kernel
                 counts["listed tap"] += float(taps.sum())
             counts["line"] += outputs * lines
-            joined = max(1, _BLOCK // length) if width == x.out and not down else 1
-            counts["block"] += outputs * -(-lines // joined) * -(-length // _BLOCK)
+            joined = max(1, block // length) if width == x.out and not down else 1
+            counts["block"] += outputs * -(-lines // joined) * -(-length // block)
             counts["output"] += outputs * lines * length
             counts["tile"] += outputs * lines * tiles
             counts[kind] += used[b, c] * lines * tiles
@@ -139,10 +140,10 @@ _LIST_KEYS: Final = (
 )  # fmt: skip
 
 
-def _split(length: int) -> tuple[int, int]:
+def _split(length: int, block: int) -> tuple[int, int]:
     """Tiles and single pixels of a line: a block shorter than a tile goes one by one."""
-    rest = length % _BLOCK
-    tiles = length // _BLOCK * (_BLOCK // _TILE)
+    rest = length % block
+    tiles = length // block * (block // _TILE)
     return (tiles, rest) if rest < _TILE else (tiles + -(-rest // _TILE), 0)
 
 

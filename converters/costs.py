@@ -43,7 +43,7 @@ _DENSE: Final = "fully connected, dense"
 _FUSED: Final = "fully connected by columns, fused"
 _CHUNK: Final = 16  # elements that a fully connected layer decodes at a time
 _PEEK_BITS: Final = 25
-_VALUE_TABLE_BITS: Final = 7
+_VALUE_TABLE_BITS: Final = {True: 9, False: 7}  # by whether there is the DSP extension
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def layer_groups(
         runs = graph.tensors[op.inputs[0]].size / inputs
         runs *= active if encoded.by_columns else 1
     positions = _position_counts(encoded, stored) | {"call": calls}
-    values = _value_counts(encoded, matrix[stored]) | {"call": calls}
+    values = _value_counts(encoded, matrix[stored], dsp) | {"call": calls}
     kernel = kernel_counts(graph, op, encoded, mask, active, calls, dsp)
     if kernel[0] == TWO_FILTERS:
         positions = {}
@@ -161,13 +161,13 @@ def _position_counts(e: EncodedMatrix, stored: BoolArray) -> Counts:
     return counts
 
 
-def _value_counts(e: EncodedMatrix, elements: Array) -> Counts:
+def _value_counts(e: EncodedMatrix, elements: Array, dsp: bool) -> Counts:
     counts: Counts = {"matrix": 1, "element": e.count}
     if e.values == "huffman":
         assert e.coded.codebook is not None
         lengths = np.repeat(np.arange(1, len(e.coded.code_counts) + 1), e.coded.code_counts)
         found = histogram(elements)
-        longer = np.isin(found.symbols, e.coded.codebook[lengths > _VALUE_TABLE_BITS])
+        longer = np.isin(found.symbols, e.coded.codebook[lengths > _VALUE_TABLE_BITS[dsp]])
         counts["long"] = float(found.counts[longer].sum())
     elif e.values == "ans":
         table, _ = Table.parse(e.coded.table, elements.dtype)

@@ -71,13 +71,17 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An activation (data is None) or a constant (data holds it, of `shape` and `dtype`)."""
+    """An activation (data is None) or a constant (data holds it, of `shape` and `dtype`).
+
+    `active` is the share of an activation's elements that are not its zero point, if measured.
+    """
 
     name: str
     shape: Shape
     dtype: str
     quantization: Quantization | None = None
     data: Array | None = field(default=None, compare=False, repr=False)
+    active: float | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = f"tensor '{self.name}'"

@@ -48,7 +48,7 @@ class Prefer(Enum):
 
 SPEED_CORE: Final = "cortex-m4"
 NEAR: Final = 1.05  # of the fewest bytes: what `balanced` may take
-# The share of inputs that are not zero, where a ReLU came before; assumed, not measured.
+# The share of inputs that are not zero, where a ReLU came before and nothing was measured.
 ACTIVE_AFTER_RELU: Final = 0.5
 
 
@@ -83,7 +83,10 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
 
 
 def active_inputs(graph: Graph, name: str) -> float:
-    """The share of a tensor's elements assumed not to be zero."""
+    """The share of a tensor's elements that are not zero: measured, or else assumed."""
+    measured = graph.tensors[name].active
+    if measured is not None:
+        return measured
     return ACTIVE_AFTER_RELU if _rectified(graph, name) else 1.0
 
 

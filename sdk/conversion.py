@@ -48,9 +48,10 @@ def convert(
         source: path of a .tflite or .pt2 file, an nn.Module, or an ExportedProgram.
         example_inputs: for an nn.Module, arrays (N, ...) as it takes them; default: the
             calibration data.
-        calibration: for PyTorch models, float32 (N, *shape) per input, from which
-            post-training quantisation takes the ranges of activations. 100 to 1,000 samples
-            of the kind that will be seen.
+        calibration: numbers (N, *shape) per input, of the kind that will be seen. For PyTorch
+            models post-training quantisation takes the ranges of activations from them, of 100
+            to 1,000 samples; for all models the planner how many activations are zero, for
+            .tflite ones int8 as it is or real numbers.
         clipping: how ranges are chosen: "minmax", or "mse" for the clipping that minimises the
             mean squared quantisation error.
         float32: keep a PyTorch model in float32.
@@ -124,17 +125,19 @@ def load_graph(
     float_io: bool = False,
 ) -> Graph:
     """The graph that `convert` writes; arguments and errors are the same."""
+    from zeroskip.converters.passes.activity import measure_activity
     from zeroskip.converters.passes.dead_channels import remove_dead_channels
 
     if isinstance(source, str | os.PathLike) and Path(source).suffix == ".tflite":
         from zeroskip.converters.frontends import tflite
 
-        if calibration is not None or float32 or float_io:
+        if float32 or float_io:
             raise InputError(
                 f"{os.fspath(source)}: a .tflite model brings its own quantisation; "
-                "calibration, float32 and float_io are for PyTorch models"
+                "float32 and float_io are for PyTorch models"
             )
-        return remove_dead_channels(tflite.load(Path(source)))
+        graph = remove_dead_channels(tflite.load(Path(source)))
+        return graph if calibration is None else measure_activity(graph, calibration)
     if isinstance(source, str | os.PathLike) and Path(source).suffix != ".pt2":
         raise InputError(f"{os.fspath(source)}: not a .tflite or .pt2 file")
     if float32 == (calibration is not None):
@@ -151,7 +154,8 @@ def load_graph(
     if calibration is None:
         return remove_dead_channels(graph)
     graph = simplify(quantize(graph, calibration, method=clipping, float_io=float_io))
-    return remove_dead_channels(round_biases(remove_dead_channels(graph)))
+    graph = remove_dead_channels(round_biases(remove_dead_channels(graph)))
+    return measure_activity(graph, calibration)
 
 
 def load_arrays(path: Path) -> list[Array]:

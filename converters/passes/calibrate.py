@@ -64,8 +64,8 @@ def check_data(graph: Graph, calibration: Array | Sequence[Array]) -> list[Array
     return arrays
 
 
-def _activations(graph: Graph, inputs: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
-    """The activations of a float graph by name, in batches."""
+def activations(graph: Graph, inputs: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
+    """The activations of a graph by name, in batches."""
     names = (*graph.inputs, *(op.output for op in graph.ops))
     sample_bytes = sum(graph.tensors[name].nbytes for name in names)
     count = min(max(_BATCH_BYTES // sample_bytes, 1), 256)
@@ -79,7 +79,7 @@ def observe(graph: Graph, inputs: Sequence[Array]) -> dict[str, Range]:
     Raises InputError when an activation becomes NaN or infinite.
     """
     ranges: dict[str, Range] = {}
-    for values in _activations(graph, inputs):
+    for values in activations(graph, inputs):
         for name, array in values.items():
             low, high = float(array.min()), float(array.max())
             if not (np.isfinite(low) and np.isfinite(high)):
@@ -99,7 +99,7 @@ def clip(
     without exact zeros, which every range represents exactly.
     """
     counts: dict[str, _Float64] = {root: np.zeros(_BINS) for root in ranges}
-    for values in _activations(graph, inputs):
+    for values in activations(graph, inputs):
         for name, array in values.items():
             root = group.get(name)
             if root is None or ranges[root].low == ranges[root].high:

@@ -39,6 +39,15 @@
 #endif
 #endif
 
+/* Kernels for x86-64. They give the bits of the portable ones. */
+#ifndef ZS_SSE2
+#if defined(__SSE2__)
+#define ZS_SSE2 1
+#else
+#define ZS_SSE2 0
+#endif
+#endif
+
 /* Operators. */
 #ifndef ZS_OP_CONV
 #define ZS_OP_CONV 1

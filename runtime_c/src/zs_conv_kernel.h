@@ -164,7 +164,7 @@ static ZS_NOINLINE struct inner find_inner(int32_t in, int32_t out, uint32_t ker
     struct inner inner = { .begin = (int32_t)((pad + stride - 1) / stride), .end = 0 };
     const int32_t last = in - 1 + (int32_t)pad - reach; /* the last window's start, if inside */
     if (last >= 0) {
-        inner.end = last / (int32_t)stride + 1;
+        inner.end = (int32_t)((uint32_t)last / stride) + 1;
     }
     if (inner.end > out) {
         inner.end = out;
@@ -273,16 +273,19 @@ static ZS_NOINLINE struct tap_list list_taps(const struct zs_conv *p, const stru
     return (struct tap_list){ .count = count, .weight_sum = weight_sum };
 }
 
-/* Sums of `n` pixels; `in` is the input of the region's first pixel, moved to them. */
-static ZS_NOINLINE void sum_pixels(const struct sums *s, const element_t *in, int32_t step,
-                                   sum_t *sums, int32_t n)
+/* Sums of the first `n` pixels of some lines; `in` is the input of the region's first pixel, moved
+ * to them. */
+static ZS_NOINLINE void sum_lines(const struct sums *s, const element_t *in,
+                                  const struct line *line, sum_t *sums, int32_t n, int32_t lines)
 {
     if (n >= TILE) {
-        tiles(s->taps, s->count, in, step, s->start, sums, n);
+        tiles(s->taps, s->count, in, line->in_step, s->start, sums, n, lines, line->in_next);
         return;
     }
-    for (int32_t i = 0; i < n; i++) {
-        sums[i] = pixel(s->taps, s->count, in + i * step, s->start);
+    for (; lines > 0; lines--, in += line->in_next, sums += n) {
+        for (int32_t i = 0; i < n; i++) {
+            sums[i] = pixel(s->taps, s->count, in + i * line->in_step, s->start);
+        }
     }
 }
 
@@ -294,19 +297,17 @@ static ZS_NOINLINE void sweep(const struct sums *s, const element_t *in, element
     const int32_t count = line->count;
     /* Short rows that follow each other in the output are finished together. */
     const bool joined = line->out_step == 1 && line->out_next == count;
-    const int32_t most = joined && count < BLOCK ? BLOCK / count : 1;
+    const int32_t most = joined && count < BLOCK ? (int32_t)((uint32_t)BLOCK / (uint32_t)count) : 1;
     int32_t lines;
     for (int32_t left = line->lines; left > 0; left -= lines) {
         lines = left < most ? left : most;
         if (count <= BLOCK) {
-            for (int32_t i = 0; i < lines; i++) {
-                sum_pixels(s, in + i * line->in_next, line->in_step, sums + i * count, count);
-            }
+            sum_lines(s, in, line, sums, count, lines);
             finish(&s->channel, sums, lines * count, out, line->out_step);
         } else {
             for (int32_t begin = 0; begin < count; begin += BLOCK) {
                 const int32_t n = count - begin < BLOCK ? count - begin : BLOCK;
-                sum_pixels(s, in + begin * line->in_step, line->in_step, sums, n);
+                sum_lines(s, in + begin * line->in_step, line, sums, n, 1);
                 finish(&s->channel, sums, n, out + begin * line->out_step, line->out_step);
             }
         }
@@ -366,8 +367,8 @@ void ZS_CONV_FUNCTION(struct zs_ctx *ctx, const struct zs_conv *p)
         find_inner(p->in_h, p->out_h, p->kernel_h, p->stride_y, p->dilation_y, p->pad_top);
     const struct inner inner_x =
         find_inner(p->in_w, p->out_w, p->kernel_w, p->stride_x, p->dilation_x, p->pad_left);
-    const int32_t group_in = p->channels / (int32_t)p->groups;
-    const int32_t group_out = p->out_channels / (int32_t)p->groups;
+    const int32_t group_in = (int32_t)((uint32_t)p->channels / p->groups);
+    const int32_t group_out = (int32_t)((uint32_t)p->out_channels / p->groups);
 
     uint8_t *next = ctx->arena + p->scratch;
     struct scratch s;

@@ -67,7 +67,7 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 }
 
 #define TILE 4
-#define BLOCK 32 /* pixels between two calls of finish() */
+#define BLOCK (ZS_DSP ? 64 : 32) /* pixels between two calls of finish() */
 
 #if ZS_DSP
 #include "zs_conv_dense_s8.h"
@@ -75,6 +75,8 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 #include "zs_conv_tile_dsp.h"
 #define ZS_CONV_DENSE run_dense
 #define ZS_CONV_DEPTHWISE run_depthwise
+#elif ZS_SSE2
+#include "zs_conv_tile_sse2.h"
 #else
 typedef int32_t tap_weight_t; /* a word, which ARMv6-M loads as it is */
 #define ZS_CONV_S8 1

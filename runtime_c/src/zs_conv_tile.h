@@ -33,8 +33,19 @@ static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t wei
     return put_tap(put_tap(next, 0, offset, weight), 1, second, second_weight);
 }
 
+static inline sum_t pixel(const struct tap *taps, int32_t n, const element_t *in, sum_t sum)
+{
+    const struct tap *end = taps + n;
+    for (; taps < end; taps++) {
+        sum = multiply_add(sum, taps->weight, in[taps->offset]);
+    }
+    return sum;
+}
+
 #if defined(__ARM_ARCH_6M__) && defined(ZS_CONV_S8)
 #include "zs_conv_tile_v6m.h"
+#elif defined(__ARM_ARCH_7M__) && defined(ZS_CONV_S8)
+#include "zs_conv_tile_v7m.h"
 #else
 /* Sums of WIDE_TILE neighbouring pixels; a compiler for a core with vectors makes them of it. */
 static inline void wide_tile(const struct tap *tap, const struct tap *end, const element_t *in,
@@ -56,8 +67,8 @@ static inline void wide_tile(const struct tap *tap, const struct tap *end, const
 
 /* Sums of n >= TILE pixels whose input elements are `step` apart. The last tile may overlap the
  * one before. */
-static inline void tiles(const struct tap *taps, int32_t n, const element_t *in, int32_t step,
-                         sum_t start, sum_t *sums, int32_t pixels)
+static inline void line_of_tiles(const struct tap *taps, int32_t n, const element_t *in,
+                                 int32_t step, sum_t start, sum_t *sums, int32_t pixels)
 {
     const struct tap *end = taps + n;
     int32_t i = 0;
@@ -80,15 +91,15 @@ static inline void tiles(const struct tap *taps, int32_t n, const element_t *in,
         sums[i + 3] = a3;
     }
 }
-#endif
 
-static inline sum_t pixel(const struct tap *taps, int32_t n, const element_t *in, sum_t sum)
+/* Those of lines that are `next` apart. */
+static inline void tiles(const struct tap *taps, int32_t n, const element_t *in, int32_t step,
+                         sum_t start, sum_t *sums, int32_t pixels, int32_t lines, int32_t next)
 {
-    const struct tap *end = taps + n;
-    for (; taps < end; taps++) {
-        sum = multiply_add(sum, taps->weight, in[taps->offset]);
+    for (; lines > 0; lines--, in += next, sums += pixels) {
+        line_of_tiles(taps, n, in, step, start, sums, pixels);
     }
-    return sum;
 }
+#endif
 
 #endif

@@ -17,55 +17,14 @@
 #ifndef ZS_CONV_TILE_DSP_H
 #define ZS_CONV_TILE_DSP_H
 
-struct tap {
-    int32_t a, b;     /* offsets of two taps' input elements for the region's first pixel */
-    uint32_t weights; /* of a in the low half, of b in the high half */
-};
-#define TAPS_SIZE(n) (((n) + 1) / 2 * (uint32_t)sizeof(struct tap))
+#include "zs_conv_pairs.h"
 
-static inline struct tap *put_tap(struct tap *next, int32_t i, int32_t offset, weight_t weight)
-{
-    if ((i & 1) == 0) {
-        *next = (struct tap){ offset, offset, (uint16_t)weight }; /* the other weighs 0 so far */
-        return next;
-    }
-    next->b = offset;
-    next->weights |= (uint32_t)(uint16_t)weight << 16;
-    return next + 1;
-}
-
-static inline struct tap *put_two(struct tap *next, int32_t offset, weight_t weight, int32_t second,
-                                  weight_t second_weight)
-{
-    const uint32_t weights = (uint16_t)weight | (uint32_t)(uint16_t)second_weight << 16;
-    *next = (struct tap){ offset, second, weights };
-    return next + 1;
-}
-
-/* Tiles that follow each other in a row. The assembly knows where each member is. */
-struct tiles {
-    const struct tap *taps, *end;
-    const int8_t *in;
-    int32_t count;
-    uint32_t start;
-    uint32_t *sums; /* 4 for each tile */
-    uint32_t entry; /* see ENTRY */
-};
-
-/*
- * Loops take four pairs of taps a turn, or two, and are entered so that they
- * end with a whole turn: ENTRY gives the bytes of code to skip. No list may be
- * empty.
- */
-#define ENTRY(pairs, a_turn, pair_bytes) (((0u - (uint32_t)(pairs)) & ((a_turn)-1u)) * (pair_bytes))
+#define TURNS(n) (((n) + 1) / 2)
 #define NEIGHBOURS_ENTRY(pairs) ENTRY(pairs, 4, 60)
 #define EVERY_OTHER_ENTRY(pairs) ENTRY(pairs, 2, 76)
 #define TWO_FILTERS_ENTRY(pairs) ENTRY(pairs, 4, 84)
 #define EVERY_OTHER_OF_TWO_ENTRY(pairs) ENTRY(pairs, 4, 112)
-
-/* Input elements of the 4 pixels of a tile are next to each other, or every other one. */
-void zs_conv_tiles_of_neighbours(const struct tiles *tiles);
-void zs_conv_tiles_of_every_other(const struct tiles *tiles);
+#include "zs_conv_tile_asm.h"
 
 /* Two taps of two filters, and tiles of them. */
 struct taps_of_two {
@@ -85,30 +44,7 @@ struct tiles_of_two {
 void zs_conv_tiles_of_two_filters(const struct tiles_of_two *tiles);
 void zs_conv_every_other_of_two_filters(const struct tiles_of_two *tiles);
 
-#define FUNCTION(name, body)                                            \
-    __asm__(".syntax unified\n\t.thumb\n\t"                             \
-            ".section .text." name ",\"ax\",%progbits\n\t.balign 4\n\t" \
-            ".global " name "\n\t.type " name ", %function\n\t"         \
-            ".thumb_func\n" name ":\n\t" body ".size " name ", . - " name "\n\t.text\n")
-
 /* clang-format off */
-
-/* Push where to enter the loop; the struct in r0 has the skip at `entry`. */
-#define PUSH_ENTRY(entry)   \
-    "ldr.w r4, [r0, " entry "]\n\t" \
-    "adr.w r5, 3f\n\t"      \
-    "adds r5, #1\n\t"       \
-    "add.w r5, r5, r4\n\t"  \
-    "push {r5}\n\t"
-
-/* Run `turn` for all pairs of taps; `enter` gives the stack's word with the entry and `compare`
- * whether this was the last. */
-#define FOUR(pair) pair pair pair pair
-#define ALL_PAIRS(enter, turn, compare) \
-    "ldr.w pc, " enter "\n\t"           \
-    ".balign 4\n3:\n\t"                 \
-    turn compare                        \
-    "bne.w 3b\n\t"
 
 /* r0 taps, r1 in, r2 end, r3 sums, r4-r7 sums of the tile, r12 tiles left, lr the struct. */
 #define PAIR_OF_NEIGHBOURS           \
@@ -146,6 +82,12 @@ FUNCTION("zs_conv_tiles_of_neighbours",
          "stmia r3!, {r4-r7}\n\t"
          "adds r1, #4\n\t"
          "subs r12, r12, #1\n\t"
+         "bne 1b\n\t"
+         "ldrd r8, r9, [lr, #28]\n\t"
+         "ldr.w r12, [lr, #12]\n\t"
+         "add r1, r9\n\t"
+         "subs.w r8, r8, #1\n\t"
+         "str.w r8, [lr, #28]\n\t"
          "bne 1b\n\t"
          "add sp, #4\n\t"
          "pop {r4-r11, pc}\n\t");
@@ -196,6 +138,14 @@ FUNCTION("zs_conv_tiles_of_every_other",
          "adds r1, #8\n\t"
          "subs r2, #1\n\t"
          "strd r2, r3, [sp, #4]\n\t"
+         "bne 1b\n\t"
+         "ldr r0, [sp]\n\t"
+         "ldrd r2, r3, [r0, #28]\n\t"
+         "ldr r4, [r0, #12]\n\t"
+         "add r1, r3\n\t"
+         "str r4, [sp, #4]\n\t"
+         "subs r2, #1\n\t"
+         "str r2, [r0, #28]\n\t"
          "bne 1b\n\t"
          "add sp, #16\n\t"
          "pop {r4-r11, pc}\n\t");
@@ -297,46 +247,5 @@ TILES_OF_TWO("zs_conv_every_other_of_two_filters",
              EVERY_OTHER_OF_TWO_FILTERS, "8", "r3-r6", "r7-r10");
 
 /* clang-format on */
-
-static ZS_NOINLINE uint32_t pixel(const struct tap *taps, int32_t n, const int8_t *in, uint32_t sum)
-{
-    const struct tap *end = taps + (n + 1) / 2;
-    for (; taps < end; taps++) {
-        sum += (uint32_t)((int16_t)taps->weights * in[taps->a]
-                          + ((int32_t)taps->weights >> 16) * in[taps->b]);
-    }
-    return sum;
-}
-
-/* Sums of n >= TILE pixels whose input elements are `step` apart. The last tile may overlap the
- * one before. */
-static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, int32_t step,
-                         uint32_t start, uint32_t *sums, int32_t pixels)
-{
-    const int32_t pairs = (n + 1) / 2;
-    struct tiles all = { taps, taps + pairs, in, pixels / TILE, start, sums, 0 };
-    if (pairs == 0) {
-        for (int32_t i = 0; i < pixels; i++) {
-            sums[i] = start;
-        }
-        return;
-    }
-    if (step <= 2) {
-        all.entry = step == 1 ? NEIGHBOURS_ENTRY(pairs) : EVERY_OTHER_ENTRY(pairs);
-        void (*const run)(const struct tiles *) =
-            step == 1 ? zs_conv_tiles_of_neighbours : zs_conv_tiles_of_every_other;
-        run(&all);
-        if (pixels % TILE != 0) {
-            all.in = in + step * (pixels - TILE);
-            all.sums = sums + pixels - TILE;
-            all.count = 1;
-            run(&all);
-        }
-        return;
-    }
-    for (int32_t i = 0; i < pixels; i++) {
-        sums[i] = pixel(taps, n, in + i * step, start);
-    }
-}
 
 #endif

@@ -99,17 +99,20 @@ __asm__(".syntax unified\n\t.thumb\n\t"
         "pop {r4-r7, pc}\n\t"
         ".size zs_conv_tiles_v6m, . - zs_conv_tiles_v6m\n\t.text\n");
 
-/* Sums of n >= TILE pixels whose input elements are `step` apart. The last tile may overlap the
- * one before. */
+/* Sums of lines, `next` apart, of n >= TILE pixels whose input elements are `step` apart. The last
+ * tile of a line may overlap the one before. */
 static inline void tiles(const struct tap *taps, int32_t n, const int8_t *in, int32_t step,
-                         uint32_t start, uint32_t *sums, int32_t pixels)
+                         uint32_t start, uint32_t *sums, int32_t pixels, int32_t lines,
+                         int32_t next)
 {
-    struct tiles all = { taps, taps + n, in, pixels / TILE, start, sums, step };
-    zs_conv_tiles_v6m(&all);
-    if (pixels % TILE != 0) {
-        const int32_t last = pixels - TILE;
-        all = (struct tiles){ taps, taps + n, in + step * last, 1, start, sums + last, step };
+    for (; lines > 0; lines--, in += next, sums += pixels) {
+        struct tiles all = { taps, taps + n, in, pixels / TILE, start, sums, step };
         zs_conv_tiles_v6m(&all);
+        if (pixels % TILE != 0) {
+            const int32_t last = pixels - TILE;
+            all = (struct tiles){ taps, taps + n, in + step * last, 1, start, sums + last, step };
+            zs_conv_tiles_v6m(&all);
+        }
     }
 }
 

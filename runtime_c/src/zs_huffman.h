@@ -2,8 +2,8 @@
  * zs_huffman.h - canonical Huffman codes: a small table for short
  * codes, a search by length for longer ones.
  *
- * A table of 2^bits entries says of the next `bits` bits of a stream, in two
- * arrays: the length of their code and its symbol, 8 bits; or 0 and a length
+ * A table of 2^bits entries says of the next `bits` bits of a stream: in its low
+ * byte the length of their code, in the other one the symbol; or 0 and a length
  * from which zs_huffman_search() finds a longer code. It belongs to a decoder
  * and is filled when a matrix has enough symbols to pay for that; a zeroed one
  * is valid, too, and leaves everything to the search.
@@ -25,9 +25,12 @@ struct zs_huffman {
     int16_t rank[ZS_MAX_CODE_LENGTH + 1];   /* rank of a code among all - the code */
 };
 
-/* Fill a table; the symbol of a code is its rank, which must be below 256. */
-void zs_huffman_fill(uint8_t *lengths, uint8_t *symbols, unsigned bits,
-                     const struct zs_huffman *code);
+/*
+ * Fill a table for a matrix of `count` symbols. An entry's symbol is symbols[rank]
+ * less `zero` if that fits 8 bits, or with no symbols the rank itself.
+ */
+void zs_huffman_fill(uint16_t *table, unsigned bits, uint32_t count, const struct zs_huffman *code,
+                     const uint8_t *symbols, int32_t zero);
 
 /*
  * The rank of the code of at least `length` bits that is at the top of

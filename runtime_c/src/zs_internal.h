@@ -24,6 +24,13 @@
 #define ZS_NOINLINE
 #endif
 
+/* Runs once for each model, or hardly takes time: small rather than fast. */
+#ifdef __GNUC__
+#define ZS_COLD __attribute__((cold))
+#else
+#define ZS_COLD
+#endif
+
 /* Limits of FORMAT.md. */
 #define ZS_MAX_ARENA (1u << 26)
 #define ZS_MAX_ELEMENTS (1u << 27)            /* of a weight matrix */

@@ -70,7 +70,11 @@ static inline int32_t zs_scale(int32_t x, int32_t multiplier, int32_t shift)
 /* sum / count, rounded to nearest, halves away from 0. */
 static inline int32_t zs_round_divide(int32_t sum, int32_t count)
 {
-    return sum > 0 ? (sum + count / 2) / count : (sum - count / 2) / count;
+    const uint32_t half = (uint32_t)count / 2; /* unsigned: one division routine on small cores */
+    if (sum > 0) {
+        return (int32_t)(((uint32_t)sum + half) / (uint32_t)count);
+    }
+    return -(int32_t)((half - (uint32_t)sum) / (uint32_t)count);
 }
 
 static inline int32_t zs_clamp(int32_t x, int32_t low, int32_t high)

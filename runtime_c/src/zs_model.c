@@ -77,10 +77,10 @@ static bool io_is_valid(const struct zs_model *model, unsigned index)
 {
     const uint8_t *p = model->io + ZS_IO_SIZE * index;
     const uint16_t tensor = zs_load_u16(p);
-    const float scale = zs_load_f32(p + 4);
+    const uint32_t scale = zs_load_u32(p + 4); /* above 0 and finite */
     return tensor < model->tensor_count && zs_load_u16(p + 2) == 0
-           && (model->tensors[ZS_TENSOR_SIZE * tensor + 5] & 128) == 0 && scale > 0.0f
-           && scale <= 3.402823466e+38f;
+           && (model->tensors[ZS_TENSOR_SIZE * tensor + 5] & 128) == 0 && scale > 0
+           && scale < 0x7f800000u;
 }
 
 /* Names are not used here, but must be where the header says. */
@@ -136,7 +136,7 @@ static enum zs_status read_header(struct zs_model *m, const uint8_t *blob, size_
     return ZS_OK;
 }
 
-enum zs_status zs_model_init(struct zs_model *model, const void *blob, size_t size)
+ZS_COLD enum zs_status zs_model_init(struct zs_model *model, const void *blob, size_t size)
 {
     if (model == NULL || blob == NULL || size > UINT32_MAX / 2) {
         return ZS_ERR_ARG;

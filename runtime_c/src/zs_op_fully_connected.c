@@ -11,6 +11,7 @@
 #if ZS_OP_FULLY_CONNECTED
 
 #define CHUNK 16 /* elements decoded at a time, on the stack */
+#define ROWS 18  /* outputs made at a time */
 
 struct fully_connected {
     struct zs_tensor in, out;
@@ -102,54 +103,56 @@ static void write_outputs(const struct fully_connected *p, uint32_t first, uint3
 }
 
 #if ZS_DSP
-/* Four inputs and weights of two rows. Loads that follow each other take a cycle each; compilers
+/* Two of a row's pairs of weights. */
+#define ADD_PRODUCTS(sum, w)                 \
+    "sxtb16 %[t], " w "\n\t"                 \
+    "sxtb16 " w ", " w ", ror #8\n\t"        \
+    "smlad " sum ", %[t], %[x], " sum "\n\t" \
+    "smlad " sum ", " w ", %[odd], " sum "\n\t"
+
+/* Four inputs and weights of three rows. Loads that follow each other take a cycle each; compilers
  * spread them. */
-#define FOUR_OF_TWO                               \
-    "ldr %[x], [%[in]], #4\n\t"                   \
-    "ldr %[wa], [%[a]], #4\n\t"                   \
-    "ldr %[wb], [%[b]], #4\n\t"                   \
-    "sxtb16 %[odd], %[x], ror #8\n\t"             \
-    "sxtb16 %[x], %[x]\n\t"                       \
-    "ssub16 %[odd], %[odd], %[zeros]\n\t"         \
-    "ssub16 %[x], %[x], %[zeros]\n\t"             \
-    "sxtb16 %[t], %[wa]\n\t"                      \
-    "sxtb16 %[wa], %[wa], ror #8\n\t"             \
-    "smlad %[sum_a], %[t], %[x], %[sum_a]\n\t"    \
-    "sxtb16 %[t], %[wb]\n\t"                      \
-    "sxtb16 %[wb], %[wb], ror #8\n\t"             \
-    "smlad %[sum_a], %[wa], %[odd], %[sum_a]\n\t" \
-    "smlad %[sum_b], %[t], %[x], %[sum_b]\n\t"    \
-    "smlad %[sum_b], %[wb], %[odd], %[sum_b]\n\t"
+#define FOUR_OF_THREE                                                               \
+    "ldr.w %[x], [%[in]], #4\n\t"                                                   \
+    "ldr.w %[u], [%[row], %[step], lsl #1]\n\t"                                     \
+    "sxtb16 %[odd], %[x], ror #8\n\t"                                               \
+    "sxtb16 %[x], %[x]\n\t"                                                         \
+    "ssub16 %[odd], %[odd], %[zeros]\n\t"                                           \
+    "ssub16 %[x], %[x], %[zeros]\n\t" ADD_PRODUCTS(                                 \
+        "%[c]", "%[u]") "ldr.w %[u], [%[row], %[step]]\n\t"                         \
+                        "ldr.w %[v], [%[row]], #4\n\t" ADD_PRODUCTS("%[b]", "%[u]") \
+                            ADD_PRODUCTS("%[a]", "%[v]")
 
 #endif
 
-/* Two dense rows of `n` weights times the inputs, zero point not taken off; and sums of weights. */
-static ZS_NOINLINE void dot_of_two(const int8_t *a, const int8_t *b, const int8_t *in, uint32_t n,
-                                   int32_t zero, uint32_t *sums)
+/* Three dense rows of `n` weights, `step` apart, times the inputs, zero point not taken off. */
+static ZS_NOINLINE void dot_of_three(const int8_t *row, uint32_t step, const int8_t *in, uint32_t n,
+                                     int32_t zero, uint32_t *sums)
 {
-    uint32_t sum_a = 0, sum_b = 0;
+    uint32_t a = 0, b = 0, c = 0;
 #if ZS_DSP
     const uint32_t zeros = ((uint32_t)zero & 0xffff) * 0x10001u;
     const int8_t *end = in + (n & ~7u);
     if (in != end) {
-        uint32_t x, wa, wb, odd, t;
-        __asm__ volatile(
-            ".balign 4\n1:\n\t" FOUR_OF_TWO FOUR_OF_TWO "cmp.w %[in], %[end]\n\t"
-            "bne.w 1b\n\t"
-            : [x] "=&r"(x), [wa] "=&r"(wa), [wb] "=&r"(wb), [odd] "=&r"(odd), [t] "=&r"(t),
-              [sum_a] "+r"(sum_a), [sum_b] "+r"(sum_b), [in] "+r"(in), [a] "+r"(a), [b] "+r"(b)
-            : [zeros] "r"(zeros), [end] "r"(end)
-            : "cc", "memory");
+        uint32_t x, odd, t, u, v;
+        __asm__ volatile(".balign 4\n1:\n\t" FOUR_OF_THREE FOUR_OF_THREE "cmp.w %[in], %[end]\n\t"
+                         "bne.w 1b\n\t"
+                         : [x] "=&r"(x), [odd] "=&r"(odd), [t] "=&r"(t), [u] "=&r"(u), [v] "=&r"(v),
+                           [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [in] "+r"(in), [row] "+r"(row)
+                         : [step] "r"(step), [zeros] "r"(zeros), [end] "r"(end)
+                         : "cc", "memory");
     }
     n &= 7;
 #endif
-    for (; n > 0; n--) {
+    for (; n > 0; n--, row++) {
         const int32_t x = *in++ - zero;
-        sum_a += (uint32_t)(*a++ * x);
-        sum_b += (uint32_t)(*b++ * x);
+        a += (uint32_t)(row[0] * x);
+        b += (uint32_t)(row[step] * x);
+        c += (uint32_t)(row[2 * step] * x);
     }
-    sums[0] = sum_a;
-    sums[1] = sum_b;
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
 }
 
 /* All columns times their inputs, added to `sums`. Like others with a decoder on their stack it is
@@ -171,15 +174,16 @@ static ZS_NOINLINE void add_columns_s8(struct zs_ctx *ctx, const struct fully_co
     }
 }
 
-/* Rows [first, first + n) of weights that are stored as they are, two at a time; if n is odd there
- * is room for one more sum. */
+/* Rows [first, first + n) of weights that are stored as they are; there is room for two more sums.
+ */
 static void dot_rows(const struct fully_connected *p, const int8_t *in, uint32_t first, uint32_t n,
                      uint32_t *sums)
 {
     const int8_t *row = (const int8_t *)p->weights.values + first * p->inputs;
-    for (uint32_t o = 0; o < n; o += 2, row += 2 * p->inputs) {
-        const int8_t *second = o + 1 < n ? row + p->inputs : row;
-        dot_of_two(row, second, in, p->inputs, p->in.zero_point, sums + o);
+    uint32_t rows;
+    for (uint32_t o = 0; o < n; o += rows, row += rows * p->inputs) {
+        rows = n - o < 3 ? 1 : 3;
+        dot_of_three(row, rows == 3 ? p->inputs : 0, in, p->inputs, p->in.zero_point, sums + o);
     }
 }
 
@@ -202,10 +206,10 @@ static ZS_NOINLINE void run_rows_s8(struct zs_ctx *ctx, const struct fully_conne
     struct zs_decoder d;
     zs_decoder_start(&d, w);
     uint32_t stored = 0;
-    for (uint32_t first = 0; first < p->outputs; first += CHUNK) {
-        uint32_t sums[CHUNK];
+    for (uint32_t first = 0; first < p->outputs; first += ROWS) {
+        uint32_t sums[ROWS];
         const uint32_t left = p->outputs - first;
-        const uint32_t n = left < CHUNK ? left : CHUNK;
+        const uint32_t n = left < ROWS ? left : ROWS;
         if (plain) {
             dot_rows(p, in, first, n, sums);
             ctx->macs += p->inputs * n;

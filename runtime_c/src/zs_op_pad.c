@@ -40,44 +40,64 @@ static enum zs_status check(const struct zs_reader *r, const struct pad *p)
     return ZS_OK;
 }
 
-/* Words of 4, then bytes: C libraries for small cores copy single bytes. */
+#if defined(__ARM_ARCH_6M__) /* no unaligned accesses */
+#define MAY_USE_WORDS(a, b) ((((uintptr_t)(a) | (uintptr_t)(b)) & 3) == 0)
+#define WORD(p) __builtin_assume_aligned((p), 4)
+#else
+#define MAY_USE_WORDS(a, b) true
+#define WORD(p) (p)
+#endif
+
+static inline uint32_t load_word(const uint8_t *p)
+{
+    uint32_t word;
+    memcpy(&word, WORD(p), sizeof word);
+    return word;
+}
+
+static inline void store_word(uint8_t *p, uint32_t word)
+{
+    memcpy(WORD(p), &word, sizeof word);
+}
+
+/* Words of 4, then bytes: C libraries for small cores copy single bytes. Loads that follow each
+ * other are fast. */
 static void copy(uint8_t *to, const uint8_t *from, uint32_t n)
 {
-    for (; n >= 16; n -= 16, to += 16, from += 16) { /* loads that follow each other are fast */
-        uint32_t a, b, c, d;
-        memcpy(&a, from, 4);
-        memcpy(&b, from + 4, 4);
-        memcpy(&c, from + 8, 4);
-        memcpy(&d, from + 12, 4);
-        memcpy(to, &a, 4);
-        memcpy(to + 4, &b, 4);
-        memcpy(to + 8, &c, 4);
-        memcpy(to + 12, &d, 4);
-    }
-    for (; n >= 4; n -= 4, to += 4, from += 4) {
-        uint32_t word;
-        memcpy(&word, from, 4);
-        memcpy(to, &word, 4);
+    if (MAY_USE_WORDS(to, from)) {
+        for (; n >= 16; n -= 16, to += 16, from += 16) {
+            const uint32_t a = load_word(from), b = load_word(from + 4);
+            const uint32_t c = load_word(from + 8), d = load_word(from + 12);
+            store_word(to, a);
+            store_word(to + 4, b);
+            store_word(to + 8, c);
+            store_word(to + 12, d);
+        }
+        for (; n >= 4; n -= 4, to += 4, from += 4) {
+            store_word(to, load_word(from));
+        }
     }
     for (; n > 0; n--) {
         *to++ = *from++;
     }
 }
 
-static void fill(void *to, uint32_t word, uint32_t n)
+static void fill(uint8_t *to, uint32_t word, uint32_t n)
 {
-    uint8_t *next = to;
-    for (; n >= 16; n -= 16, next += 16) {
-        memcpy(next, &word, 4);
-        memcpy(next + 4, &word, 4);
-        memcpy(next + 8, &word, 4);
-        memcpy(next + 12, &word, 4);
+    for (; n > 0 && !MAY_USE_WORDS(to, 0); n--) {
+        *to++ = (uint8_t)word; /* words of different bytes are aligned */
     }
-    for (; n >= 4; n -= 4, next += 4) {
-        memcpy(next, &word, 4);
+    for (; n >= 16; n -= 16, to += 16) {
+        store_word(to, word);
+        store_word(to + 4, word);
+        store_word(to + 8, word);
+        store_word(to + 12, word);
+    }
+    for (; n >= 4; n -= 4, to += 4) {
+        store_word(to, word);
     }
     for (; n > 0; n--) {
-        *next++ = (uint8_t)word;
+        *to++ = (uint8_t)word;
     }
 }
 

@@ -51,6 +51,12 @@ static enum zs_status check(const struct zs_reader *r, const struct softmax *p)
 
 #if ZS_INT8_KERNELS
 
+/* Out of line: a softmax is short, and there are many. */
+static ZS_NOINLINE int32_t multiply(int32_t a, int32_t b)
+{
+    return zs_high_mul(a, b);
+}
+
 /* x * 2^exponent, saturating. */
 static int32_t shift_saturating(int32_t x, int32_t exponent)
 {
@@ -64,11 +70,11 @@ static int32_t exp_small(int32_t a)
     const int32_t exp_of_minus_eighth = 1895147668;
     const int32_t third = 715827883;
     const int32_t x = a + (1 << 28);
-    const int32_t x2 = zs_high_mul(x, x);
-    const int32_t x3 = zs_high_mul(x2, x);
-    const int32_t x4_over_4 = zs_round_shift(zs_high_mul(x2, x2), 2);
-    const int32_t tail = zs_round_shift(zs_high_mul(x4_over_4 + x3, third) + x2, 1);
-    return zs_wrap_add(exp_of_minus_eighth, zs_high_mul(exp_of_minus_eighth, x + tail));
+    const int32_t x2 = multiply(x, x);
+    const int32_t x3 = multiply(x2, x);
+    const int32_t x4_over_4 = zs_round_shift(multiply(x2, x2), 2);
+    const int32_t tail = zs_round_shift(multiply(x4_over_4 + x3, third) + x2, 1);
+    return zs_wrap_add(exp_of_minus_eighth, multiply(exp_of_minus_eighth, x + tail));
 }
 
 /* exp(a) as Q0 for a <= 0 in Q5. */
@@ -87,7 +93,7 @@ static int32_t exp_negative(int32_t a)
     const uint32_t remainder = (uint32_t)a_mod_quarter - (uint32_t)a;
     for (unsigned i = 0; i < 7; i++) {
         if ((remainder >> (24 + i) & 1) != 0) {
-            result = zs_high_mul(result, factors[i]);
+            result = multiply(result, factors[i]);
         }
     }
     return result;
@@ -97,17 +103,17 @@ static int32_t exp_negative(int32_t a)
 static int32_t reciprocal(int32_t a)
 {
     const int32_t half = (int32_t)(((int64_t)a + INT32_MAX + 1) / 2);
-    int32_t x = 1515870810 + zs_high_mul(half, -1010580540); /* Q2: 48/17 - 32/17 * half */
+    int32_t x = 1515870810 + multiply(half, -1010580540); /* Q2: 48/17 - 32/17 * half */
     for (unsigned i = 0; i < 3; i++) {
-        const int32_t error = (int32_t)((1u << 29) - (uint32_t)zs_high_mul(half, x));
-        x = zs_wrap_add(x, shift_saturating(zs_high_mul(x, error), 2));
+        const int32_t error = (int32_t)((1u << 29) - (uint32_t)multiply(half, x));
+        x = zs_wrap_add(x, shift_saturating(multiply(x, error), 2));
     }
     return shift_saturating(x, 1);
 }
 
 static int32_t exp_of_difference(const struct softmax *p, int32_t difference)
 {
-    const int32_t scaled = zs_high_mul(zs_shift_left(difference, p->left_shift), p->multiplier);
+    const int32_t scaled = multiply(zs_shift_left(difference, p->left_shift), p->multiplier);
     return exp_negative(scaled < 0 ? scaled : 0);
 }
 
@@ -141,7 +147,7 @@ static void softmax_s8(const struct softmax *p, const int8_t *in, int8_t *out)
         const int32_t difference = in[i * p->inner] - max;
         int32_t value = -128;
         if (difference >= p->diff_min) {
-            const int32_t product = zs_high_mul(scale, exp_of_difference(p, difference));
+            const int32_t product = multiply(scale, exp_of_difference(p, difference));
             value = zs_round_shift(product, exponent) - 128;
         }
         out[i * p->inner] = zs_clamp_s8(value, -128, 127);
@@ -170,7 +176,7 @@ static void softmax_f32(const struct softmax *p, const float *in, float *out)
 }
 #endif
 
-enum zs_status zs_op_softmax(struct zs_ctx *ctx, struct zs_reader *r)
+ZS_COLD enum zs_status zs_op_softmax(struct zs_ctx *ctx, struct zs_reader *r)
 {
     struct softmax p;
     parse(ctx, r, &p);

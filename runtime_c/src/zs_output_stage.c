@@ -110,9 +110,9 @@ static void read_scales(const struct zs_ctx *ctx, struct zs_reader *r, uint32_t 
     }
 }
 
-void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
-                          const struct zs_tensor *out, uint32_t channels,
-                          struct zs_output_stage *stage)
+ZS_COLD void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
+                                  const struct zs_tensor *out, uint32_t channels,
+                                  struct zs_output_stage *stage)
 {
     *stage = (struct zs_output_stage){ .zero_point = out->zero_point };
     read_bias(ctx, r, channels, stage);
@@ -127,7 +127,7 @@ void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
     zs_read_range_s8(r, &stage->low, &stage->high);
 }
 
-enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels)
+ZS_COLD enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32_t channels)
 {
     for (uint32_t i = 0; i < channels; i++) {
         const uint32_t more =
@@ -142,36 +142,48 @@ enum zs_status zs_output_stage_check(const struct zs_output_stage *stage, uint32
     return ZS_OK;
 }
 
-static inline uint32_t read_bias_of(const struct zs_output_stage *stage, uint32_t channel,
-                                    uint32_t *stored)
+static inline uint32_t next_bias(const struct zs_output_stage *stage, uint32_t channel,
+                                 uint32_t *stored)
 {
     if (stage->bias_mask != NULL && field(stage->bias_mask, channel, 1) == 0) {
         return 0;
     }
     const uint32_t at = stage->bias_bits * (*stored)++;
-    const uint32_t more = signed_field(stage->bias, at, stage->bias_bits);
-    return (stage->bias_base + more) << stage->bias_shift;
+    uint32_t bias = stage->bias_base;
+    if (stage->bias_bits != 0) {
+        const uint8_t *next = stage->bias + (at >> 3);
+        const unsigned skip = at & 7, unused = 32u - stage->bias_bits;
+        uint32_t word = zs_load_u32(next) >> skip;
+        if (skip > unused) {
+            word |= (uint32_t)next[4] << (32 - skip);
+        }
+        bias += (uint32_t)((int32_t)(word << unused) >> unused);
+    }
+    return bias << stage->bias_shift;
 }
 
 uint32_t zs_output_stage_bias(const struct zs_output_stage *stage, uint32_t channel,
                               uint32_t *stored)
 {
-    return read_bias_of(stage, channel, stored);
+    return next_bias(stage, channel, stored);
 }
 
 bool zs_output_stage_add_biases(const struct zs_output_stage *stage, uint32_t first, uint32_t n,
                                 uint32_t *stored, uint32_t *sums)
 {
-    const struct zs_output_stage s = *stage; /* a copy: `sums` may point anywhere */
-    bool small = true;
+    const struct zs_output_stage s = *stage; /* copies: `sums` may point anywhere */
     uint32_t next = *stored;
-    for (uint32_t i = 0; i < n && (s.bias_bits != 0 || s.bias_base != 0); i++) {
-        const uint32_t bias = read_bias_of(&s, first + i, &next);
-        small = small && zs_is_small(bias);
+    uint32_t magnitudes = 0; /* one's complements of what is negative */
+    if (s.bias_bits == 0 && s.bias_base == 0) {
+        return true;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t bias = next_bias(&s, first + i, &next);
+        magnitudes |= (int32_t)bias < 0 ? ~bias : bias;
         sums[i] += bias;
     }
     *stored = next;
-    return small;
+    return zs_is_small(magnitudes);
 }
 
 float zs_output_stage_bias_f32(const struct zs_output_stage *stage, uint32_t channel,

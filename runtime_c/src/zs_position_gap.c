@@ -11,18 +11,7 @@
 void zs_gap_start(struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
-    memset(&d->gap_table, 0, sizeof d->gap_table);
-    if (w->count < ZS_HUFFMAN_TABLE_PAYS) {
-        return;
-    }
-    uint8_t *lengths = d->gap_table.length;
-    uint8_t *symbols = d->gap_table.symbol;
-    zs_huffman_fill(lengths, symbols, ZS_GAP_TABLE_BITS, &w->gap_code);
-    for (unsigned i = 0; i < 1u << ZS_GAP_TABLE_BITS; i++) {
-        if (lengths[i] != 0) {
-            symbols[i] = w->gaps[symbols[i]];
-        }
-    }
+    zs_huffman_fill(d->gap_table, ZS_GAP_TABLE_BITS, w->count, &w->gap_code, w->gaps, 0);
 }
 
 unsigned zs_gap_take(struct zs_decoder *d, uint16_t *cols, unsigned max)
@@ -55,8 +44,9 @@ unsigned zs_gap_take(struct zs_decoder *d, uint16_t *cols, unsigned max)
             codes = ZS_PEEK_BITS / ZS_GAP_TABLE_BITS;
         }
         codes--;
-        const unsigned length = d->gap_table.length[window >> TABLE_SHIFT];
-        uint32_t run = d->gap_table.symbol[window >> TABLE_SHIFT];
+        const unsigned entry = d->gap_table[window >> TABLE_SHIFT];
+        const unsigned length = entry & 255u;
+        uint32_t run = entry >> 8;
         if (length == 0) {
             uint32_t next = bit;
             window = zs_bits_peek(stream, bit);

@@ -45,6 +45,12 @@ static inline float zs_load_f32(const uint8_t *p)
     return value;
 }
 
+/* Whether an IEEE 754 single is neither infinite nor NaN, by its bits: no code for comparisons. */
+static inline bool zs_bits_are_finite(uint32_t bits)
+{
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
 static inline void zs_reader_fail(struct zs_reader *r)
 {
     r->failed = true;

@@ -79,22 +79,32 @@ void zs_read_range_s8(struct zs_reader *r, int32_t *low, int32_t *high)
     }
 }
 
+/* Whether a <= b, by their bits; not for NaN, nor for 0.0 before -0.0. */
+static bool are_ordered(uint32_t a, uint32_t b)
+{
+    const bool numbers = (a & 0x7fffffffu) <= 0x7f800000u && (b & 0x7fffffffu) <= 0x7f800000u;
+    const uint32_t key_a = a >> 31 != 0 ? ~a : a | 0x80000000u;
+    const uint32_t key_b = b >> 31 != 0 ? ~b : b | 0x80000000u;
+    return numbers && key_a <= key_b;
+}
+
 void zs_read_range_f32(struct zs_reader *r, float *low, float *high)
 {
+    const bool ordered =
+        r->left >= 8 && are_ordered(zs_load_u32(r->next), zs_load_u32(r->next + 4));
     *low = zs_reader_f32(r);
     *high = zs_reader_f32(r);
-    if (!(*low <= *high)) {
+    if (!ordered) {
         zs_reader_fail(r);
     }
 }
 
 float zs_read_finite(struct zs_reader *r)
 {
-    const float value = zs_reader_f32(r);
-    if (!(value >= -3.402823466e+38f && value <= 3.402823466e+38f)) {
+    if (r->left >= 4 && !zs_bits_are_finite(zs_load_u32(r->next))) {
         zs_reader_fail(r);
     }
-    return value;
+    return zs_reader_f32(r);
 }
 
 void zs_read_scale(struct zs_reader *r, int32_t *multiplier, int32_t *shift)

@@ -162,8 +162,8 @@ static void read_directory(const struct zs_ctx *ctx, struct zs_reader *r, struct
     w->directory = zs_data(ctx, r, zs_reader_var(r), byte_count(bits * w->rows));
 }
 
-void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_float,
-                     struct zs_weights *w)
+ZS_COLD void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_float,
+                             struct zs_weights *w)
 {
     *w = (struct zs_weights){ .is_float = is_float };
     const uint8_t codec = zs_reader_u8(r);
@@ -204,7 +204,7 @@ void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool is_floa
 
 void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights)
 {
-    memset(d, 0, offsetof(struct zs_decoder, gap_table));
+    memset(d, 0, offsetof(struct zs_decoder, row_done) + sizeof d->row_done);
     d->weights = weights;
     d->left = weights->count;
 #if ZS_CODEC_GAP
@@ -429,7 +429,7 @@ static bool check_ends(const struct zs_decoder *d)
                || byte_count(d->position_bit) == w->positions_size);
 }
 
-enum zs_status zs_weights_check(const struct zs_weights *w)
+ZS_COLD enum zs_status zs_weights_check(const struct zs_weights *w)
 {
     if (!has_codecs(w)) {
         return ZS_ERR_UNSUP;

@@ -83,9 +83,10 @@ struct zs_weights {
     unsigned directory_bits[3]; /* elements, position units, huffman bits */
 };
 
-/* log2 of a table's entries: two bytes each, on the stack. A peek holds 4 or 3 such codes. */
+/* log2 of a table's entries, of two bytes, on the stack. A peek holds 4 codes of the gaps' table
+ * and one more code of any length behind one of the values' table. */
 #define ZS_GAP_TABLE_BITS 6
-#define ZS_VALUE_TABLE_BITS 7
+#define ZS_VALUE_TABLE_BITS (ZS_DSP ? 9 : 7)
 
 struct zs_decoder {
     const struct zs_weights *weights;
@@ -101,12 +102,12 @@ struct zs_decoder {
     bool pending;  /* gaps: col is that of an element already read; block: inside a block */
     bool row_done;
     /* Tables of zs_huffman.h, for gap and huffman; undefined with other codecs. */
-    struct {
-        uint8_t length[1u << ZS_GAP_TABLE_BITS], symbol[1u << ZS_GAP_TABLE_BITS];
-    } gap_table;
-    struct {
-        uint8_t length[1u << ZS_VALUE_TABLE_BITS], symbol[1u << ZS_VALUE_TABLE_BITS];
-    } value_table;
+#if ZS_CODEC_GAP
+    uint16_t gap_table[1u << ZS_GAP_TABLE_BITS];
+#endif
+#if ZS_CODEC_HUFFMAN
+    uint16_t value_table[1u << ZS_VALUE_TABLE_BITS];
+#endif
 };
 
 /* Parse a weight record; weights->count is 0 if the reader failed. */

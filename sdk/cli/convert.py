@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="X.npz",
-        help="inputs (N, ...) to quantise a PyTorch model with, .npy or .npz",
+        help="inputs (N, ...), .npy or .npz: what a PyTorch model is quantised with, and how many "
+        "activations are zero, which decides between codecs and layouts",
     )
     parser.add_argument(
         "--clipping",
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefer",
         choices=("size", "balanced", "speed"),
-        help="weight codecs: fewest bytes, the fastest within 2 %% of those, or fewest estimated "
+        help="weight codecs: fewest bytes, the fastest within 5 %% of those, or fewest estimated "
         "cycles (default: balanced)",
     )
     limits = parser.add_argument_group("limits")

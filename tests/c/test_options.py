@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 """
 
 
-NO_MODEL_NEEDS = {"ZS_STRERROR", "ZS_DSP"}
+NO_MODEL_NEEDS = {"ZS_STRERROR", "ZS_DSP", "ZS_SSE2"}
 
 
 def lacks(option: str, path: Path) -> bool:

@@ -147,9 +147,9 @@ def test_mistakes_are_one_line(kws: Path, container_path: Path, tmp_path: Path, 
     text.write_text("hello")
     fails(capsys, 2, "convert", text, "-o", out)
     assert "not a .tflite or .pt2" in fails(capsys, 2, "convert", container_path, "-o", out)
-    np.save(tmp_path / "x.npy", np.zeros((1, 49, 10, 1), np.int8))
+    np.save(tmp_path / "x.npy", np.zeros((1, 49, 11, 1), np.int8))
     x = tmp_path / "x.npy"
-    assert "brings its own" in fails(capsys, 2, "convert", kws, "-o", out, "--calibration", x)
+    assert "calibration data for" in fails(capsys, 2, "convert", kws, "-o", out, "--calibration", x)
     assert "brings its own" in fails(capsys, 2, "convert", kws, "-o", out, "--float32")
     fails(capsys, 2, "convert", kws, "-o", tmp_path / "no" / "out.zsk")
     assert not out.exists()

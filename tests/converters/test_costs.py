@@ -68,10 +68,14 @@ def test_constants_are_those_of_the_runtime() -> None:
     defined = dict(re.findall(r"^#define (\w+) (\d+)\b", text, re.MULTILINE))
     assert int(defined["CHUNK"]) == costs._CHUNK
     assert int(defined["TILE"]) == conv_counts._TILE
-    assert int(defined["BLOCK"]) == conv_counts._BLOCK
     assert int(defined["AT_ONCE"]) == conv_counts._DEPTHWISE_BLOCK
     assert int(defined["ZS_PEEK_BITS"]) == costs._PEEK_BITS
-    assert int(defined["ZS_VALUE_TABLE_BITS"]) == costs._VALUE_TABLE_BITS
+    for name, of_dsp in (
+        ("ZS_VALUE_TABLE_BITS", costs._VALUE_TABLE_BITS),
+        ("BLOCK", conv_counts._BLOCK),
+    ):
+        (found,) = re.findall(rf"^#define {name} \(ZS_DSP \? (\d+) : (\d+)\)", text, re.MULTILINE)
+        assert tuple(map(int, found)) == (of_dsp[True], of_dsp[False])
 
 
 def test_the_committed_error_is_that_of_the_table() -> None:

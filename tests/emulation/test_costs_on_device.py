@@ -35,7 +35,7 @@ def test_the_median_prediction_is_within_ten_percent(benchmarks, core: str) -> N
 
 
 @TOOLS
-@pytest.mark.parametrize("centroids", [16, 32, 64])
+@pytest.mark.parametrize("centroids", [16, 32, 64, 254])
 def test_a_huffman_symbol_takes_at_most_16_cycles_on_an_m4(benchmarks, centroids: int) -> None:
     fit_costs, decode = benchmarks
     weights = fit_costs.sparse_int8((64, 512), 0.5, centroids, 5)
