@@ -22,9 +22,6 @@ import numpy.typing as npt
 from mlperf_tiny import models_folder, pruned_ic
 
 from zeroskip import conversion
-from zeroskip.converters import container
-from zeroskip.converters.passes.padding import pad_inputs
-from zeroskip.converters.planner import Prefer
 from zeroskip.runtime import Model
 
 TABLE: Final = Path(__file__).with_name("host.md")
@@ -65,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     paths = {n: models_folder() / f"mlperf_tiny_{n}_int8.tflite" for n in NAMES}
     rows = [row(n, conversion.convert(path), path) for n, path in paths.items()]
-    pruned = pad_inputs(pruned_ic(models_folder(), 0.9))
-    blob = container.build(pruned, prefer=Prefer.BALANCED)
+    blob = conversion.build(pruned_ic(models_folder(), 0.9))
     rows.append(row("ic, 90 % zeros", blob, paths["ic"]))
     text = HEAD + "\n".join(rows) + "\n"
     print(text, end="")

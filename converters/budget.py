@@ -26,6 +26,7 @@ from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.costs import Costs
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op
 from zeroskip.converters.passes import memory
+from zeroskip.converters.scratch import scratch_bytes
 from zeroskip.errors import FitError, InputError
 
 Array = npt.NDArray[Any]
@@ -180,7 +181,7 @@ def options(graph: Graph, op: Op, fitted: Costs, active: float | None = None) ->
                     encoded,
                     encoded.bytes,
                     costs.layer_cycles(fitted, graph, op, encoded, stored, active),
-                    container.scratch_bytes(graph, op.output, encoded),
+                    scratch_bytes(graph, op, encoded),
                 )
             )
     return found

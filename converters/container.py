@@ -44,6 +44,7 @@ from zeroskip.converters.ir import (
     PoolKind,
     Quantize,
     Reshape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -52,6 +53,7 @@ from zeroskip.converters.ir import (
 )
 from zeroskip.converters.passes import memory
 from zeroskip.converters.planner import Prefer
+from zeroskip.converters.scratch import scratch_bytes
 from zeroskip.errors import FitError, UnsupportedError
 
 __all__ = ["Description", "build", "describe"]
@@ -88,7 +90,7 @@ def build(
         {op.output: _matrix(graph, op) for op in weighted},
         {op.output: choose(graph, op, prefer).encoded for op in weighted},
     )
-    scratch = {name: scratch_bytes(graph, name, encoded) for name, encoded in weights.items()}
+    scratch = {op.output: scratch_bytes(graph, op, weights[op.output]) for op in weighted}
     plan = memory.plan(graph, scratch)
     if plan.arena_bytes > MAX_ARENA:
         raise FitError(
@@ -96,22 +98,6 @@ def build(
             f"the format's limit is {MAX_ARENA:,}"
         )
     return _Builder(graph, weights, plan).file(names)
-
-
-def scratch_bytes(graph: Graph, output: str, encoded: EncodedMatrix) -> int:
-    """Scratch of the op that computes `output`; FORMAT.md, section 4."""
-    op = next(op for op in graph.ops if op.output == output)
-    x = graph.tensors[op.inputs[0]]
-    wide = x.dtype == "float32"
-    if not isinstance(op.attributes, Conv2D):
-        return 4 * encoded.cols if encoded.by_columns else 0
-    kernel = graph.tensors[op.inputs[1]].shape[2:]
-    a = op.attributes
-    pointwise = kernel == (1, 1) and a.stride == (1, 1) and a.padding[::2] == (0, 0)
-    rows = x.shape[0] * (1 if pointwise else x.shape[1])
-    taps = encoded.max_row
-    parts = (2 * taps, (4 if wide else 2) * taps, (12 if wide else 8) * taps, (rows + 7) // 8)
-    return sum((part + 3) // 4 * 4 for part in parts)
 
 
 def _matrix(graph: Graph, op: Op) -> Array:
@@ -140,7 +126,7 @@ class _Builder:
         self._tensors: list[bytes] = []
 
     def file(self, names: bool) -> bytes:
-        ops = [op for op in self._graph.ops if not isinstance(op.attributes, Reshape)]
+        ops = [op for op in self._graph.ops if not self._is_free(op)]
         records = b"".join(self._op(op) for op in ops)
         io = b"".join(self._io(n) for n in (*self._graph.inputs, *self._graph.outputs))
         tensors = b"".join(self._tensors)
@@ -157,6 +143,10 @@ class _Builder:
         )  # fmt: skip
         body = b"".join(map(_pad, (header + tensors + io, records, labels, bytes(self._data))))
         return body + zlib.crc32(body).to_bytes(4, "little")
+
+    def _is_free(self, op: Op) -> bool:
+        """Whether the memory plan leaves an op nothing to do."""
+        return memory.is_view(self._graph, op) or op.output in self._plan.joined
 
     def _tensor(self, name: str) -> int:
         """The index of a tensor, which is added to the table on first use."""
@@ -283,6 +273,9 @@ class _Builder:
             case Transpose():
                 w.u8(*a.perm)
                 return OpCode.TRANSPOSE
+            case Slice():
+                w.var(*a.begin)
+                return OpCode.SLICE
             case Reshape():
                 raise AssertionError("a reshape is no op of the container")
 

@@ -25,7 +25,14 @@ from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.codecs.ans_values import Table
 from zeroskip.converters.codecs.base import Mask, histogram
 from zeroskip.converters.conv_counts import TWO_FILTERS, Counts, conv_counts
-from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Pool2D
+from zeroskip.converters.ir import (
+    Conv2D,
+    FullyConnected,
+    Graph,
+    Op,
+    Pool2D,
+)
+from zeroskip.converters.passes import memory
 from zeroskip.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -239,7 +246,7 @@ def _fused_counts(
 def other_group(graph: Graph, op: Op) -> Group | None:
     """Counts of an op without weights; None for one that takes no time."""
     kind = op.kind.lower()
-    if kind == "reshape":
+    if memory.is_view(graph, op):
         return None
     output = graph.output_tensor(op)
     work = float(max(output.size, *(graph.tensors[name].size for name in op.inputs)))

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zeroskip.converters import budget, codecs, container, costs, planner
+from zeroskip.converters import budget, codecs, costs, planner
 from zeroskip.converters.budget import Option
 from zeroskip.converters.description import StoredLayer, TensorDescription, stored_layers
 from zeroskip.converters.ir import Array, Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
+from zeroskip.converters.scratch import scratch_bytes
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _explain(layer: StoredLayer, fitted: costs.Costs) -> Explanation:
         matrix = codecs.decode(layer.encoded, layer.dtype)
         stored = matrix.T if layer.encoded.by_columns else matrix
         cycles = costs.layer_cycles(fitted, graph, op, layer.encoded, stored, active)
-        scratch = container.scratch_bytes(graph, op.output, layer.encoded)
+        scratch = scratch_bytes(graph, op, layer.encoded)
         found.append(Option(layer.encoded, layer.encoded.bytes, cycles, scratch))
     alternatives = sorted(map(_alternative, found), key=lambda a: (a.bytes, a.cycles, a.codec))
     chosen = next(a for a in alternatives if a.codec == layer.encoded.name)

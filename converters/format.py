@@ -44,6 +44,7 @@ class OpCode(IntEnum):
     UNARY = 10
     CONVERT = 11
     TRANSPOSE = 12
+    SLICE = 13
 
 
 class PoolFlag(IntEnum):

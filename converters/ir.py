@@ -257,6 +257,14 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """input -> its elements from `begin` on, per axis as many as the output has."""
+
+    name: ClassVar[str] = "slice"
+    begin: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Transpose:
     """input -> numpy.transpose(input, perm)."""
 
@@ -312,6 +320,7 @@ Attributes = (
     | Mean
     | Pad
     | Reshape
+    | Slice
     | Transpose
     | Concat
     | Softmax
@@ -481,6 +490,15 @@ def _check_op(graph: Graph, op: Op) -> None:
             )
         case Reshape():
             require(output.size == x.size, "element counts differ")
+        case Slice():
+            require(
+                len(a.begin) == len(x.shape) == len(output.shape)
+                and all(
+                    0 <= begin and begin + size <= whole
+                    for begin, size, whole in zip(a.begin, output.shape, x.shape, strict=True)
+                ),
+                f"slice from {a.begin} does not give the output",
+            )
         case Transpose():
             require(
                 sorted(a.perm) == list(range(len(x.shape)))

@@ -29,12 +29,14 @@ from zeroskip.converters import codecs, costs
 from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import (
     Binary,
+    Concat,
     Conv2D,
     FullyConnected,
     Graph,
     Op,
     Pool2D,
     Reshape,
+    Slice,
     Transpose,
     Unary,
 )
@@ -107,8 +109,8 @@ def _rectified(graph: Graph, name: str) -> bool:
     if producer is None:
         return False
     match producer.attributes:
-        case Reshape() | Transpose():
-            return _rectified(graph, producer.inputs[0])
+        case Reshape() | Slice() | Transpose() | Concat():
+            return all(_rectified(graph, name) for name in producer.inputs)
         case Pool2D(clamp=clamp):
             return clamp.low == 0 or _rectified(graph, producer.inputs[0])
         case Conv2D(clamp=clamp) | FullyConnected(clamp=clamp) | Binary(clamp=clamp):

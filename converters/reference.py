@@ -27,6 +27,7 @@ from zeroskip.converters.ir import (
     PoolKind,
     Quantize,
     Reshape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -118,6 +119,10 @@ def _execute(graph: Graph, op: Op, arguments: list[Array]) -> Array:
             return np.pad(x, ((0, 0), *a.padding), constant_values=value)
         case Reshape():
             return x
+        case Slice():
+            shape = graph.output_tensor(op).shape
+            ranges = (slice(b, b + n) for b, n in zip(a.begin, shape, strict=True))
+            return x[(slice(None), *ranges)]
         case Transpose():
             return np.transpose(x, (0, *(axis + 1 for axis in a.perm)))
         case Concat():

@@ -14,7 +14,9 @@ from zeroskip.converters import budget as budgets
 from zeroskip.converters import container
 from zeroskip.converters.budget import Budget
 from zeroskip.converters.ir import Array, Graph
+from zeroskip.converters.passes import memory
 from zeroskip.converters.passes.padding import pad_inputs
+from zeroskip.converters.passes.streaming import stream, stream_most
 from zeroskip.converters.planner import Prefer
 from zeroskip.errors import FitError, FormatError, InputError, MissingToolError, UnsupportedError
 
@@ -57,7 +59,9 @@ def convert(
         float32: keep a PyTorch model in float32.
         float_io: let a quantised model take and give float32.
         prefer: "size", "balanced" or "speed" of the weight codecs (see converters/planner.py);
-            "size" does without padding as an op, too. Without effect if there is a budget.
+            "size" does without padding as an op, too, and "balanced" cuts layers into parts
+            where that lowers the arena (passes/streaming.py). Without effect if there is a
+            budget.
         budget: limits of flash, RAM and latency (see converters/budget.py), such as
             `board_budget` gives: the fastest container that fits, or, if there is a limit of
             latency, the smallest that meets it.
@@ -74,25 +78,45 @@ def convert(
         float32=float32,
         float_io=float_io,
     )
-    wanted = _prefer(prefer)
-    if budget is None:
-        padded = graph if wanted is Prefer.SIZE else pad_inputs(graph)
-        blob = container.build(padded, prefer=wanted, names=names)
-    else:
-        blob = _build_within(graph, budget, names)
+    blob = build(graph, prefer=prefer, budget=budget, names=names)
     _prove(blob)
     return blob
+
+
+def build(
+    graph: Graph, *, prefer: str = "balanced", budget: Budget | None = None, names: bool = True
+) -> bytes:
+    """The container of a graph; arguments and errors are those of `convert`."""
+    wanted = _prefer(prefer)
+    if budget is not None:
+        return _build_within(graph, budget, names)
+    if wanted is not Prefer.SIZE:
+        graph = pad_inputs(graph)
+    if wanted is Prefer.BALANCED:
+        graph = stream(graph)
+    return container.build(graph, prefer=wanted, names=names)
 
 
 def _build_within(graph: Graph, budget: Budget, names: bool) -> bytes:
     """The container for a budget. Raises FitError."""
     padded = pad_inputs(graph)
-    try:
-        plan = budgets.plan(padded, budget, names=names)
-    except FitError:  # perhaps for want of the RAM that padding takes
-        padded = graph
-        plan = budgets.plan(graph, budget, names=names)
-    return container.build(padded, choose=plan.choose, names=names)
+    # From the fastest to that of the smallest arena; the same graph again where nothing helps.
+    variants = [padded, stream(padded), stream_most(padded), graph, stream_most(graph)]
+    variants = [g for i, g in enumerate(variants) if all(g is not other for other in variants[:i])]
+    able = [g for g in variants if _activation_bytes(g) <= budget.ram_bytes]
+    *first, last = able or [min(variants, key=_activation_bytes)]
+    for variant in first:
+        try:
+            plan = budgets.plan(variant, budget, names=names)
+        except FitError:
+            continue
+        return container.build(variant, choose=plan.choose, names=names)
+    plan = budgets.plan(last, budget, names=names)
+    return container.build(last, choose=plan.choose, names=names)
+
+
+def _activation_bytes(graph: Graph) -> int:
+    return max(memory.live_bytes(graph, {}))
 
 
 def board_budget(

@@ -34,6 +34,7 @@ from zeroskip.converters.ir import (
     Quantize,
     Reshape,
     Shape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -216,8 +217,12 @@ class GraphMaker:
         x = self.last
         axis = self.integer(0, len(x.shape) - 1)
         count = self.integer(1, 3)
+        parts = (x,) * count
+        if self.integer(0, 1):  # of their own: what may be computed in its place
+            kind = Unary(UnaryKind.CLAMP, RELU6)
+            parts = tuple(self.op(kind, (x,), x.shape, x) for _ in range(count))
         shape = tuple(d * (count if i == axis else 1) for i, d in enumerate(x.shape))
-        self.op(Concat(axis), (x,) * count, shape, x)
+        self.op(Concat(axis), parts, shape, x)
 
     def softmax(self) -> None:
         x = self.last
@@ -237,6 +242,13 @@ class GraphMaker:
         x = self.last
         if self.dtype == "int8":
             self.op(Quantize(), (x,), x.shape)
+
+    def slice(self) -> None:
+        x = self.last
+        cut = self.integer(1, len(x.shape))  # often the first axis alone: a view
+        begin = [self.integer(0, min(2, d - 1)) if i < cut else 0 for i, d in enumerate(x.shape)]
+        shape = tuple(d - b for d, b in zip(x.shape, begin, strict=True))
+        self.op(Slice(tuple(begin)), (x,), shape, x)
 
     def transpose(self) -> None:
         x = self.last
@@ -275,7 +287,7 @@ class GraphMaker:
     def steps(self) -> list[Callable[[], None]]:
         any_rank = [
             self.fully_connected, self.binary, self.mean, self.pad, self.concat, self.softmax,
-            self.unary, self.quantize, self.transpose, self.reshape,
+            self.unary, self.quantize, self.slice, self.transpose, self.reshape,
         ]  # fmt: skip
         spatial = [self.conv, self.conv, self.conv, self.pool]
         return any_rank + spatial if len(self.last.shape) == 3 else any_rank

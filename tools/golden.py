@@ -29,7 +29,19 @@ from random_graphs import (  # noqa: E402
 
 from zeroskip.converters import codecs, container, reference  # noqa: E402
 from zeroskip.converters.format import MAJOR, MINOR  # noqa: E402
-from zeroskip.converters.ir import Graph  # noqa: E402
+from zeroskip.converters.ir import (  # noqa: E402
+    RELU,
+    Attributes,
+    Concat,
+    Graph,
+    Op,
+    Pad,
+    Quantization,
+    Slice,
+    Tensor,
+    Unary,
+    UnaryKind,
+)
 from zeroskip.converters.planner import Prefer  # noqa: E402
 from zeroskip.errors import ModelError  # noqa: E402
 
@@ -45,6 +57,7 @@ def main() -> int:
     make_segments()
     make_parameters()
     make_ops()
+    make_places()
     return 0
 
 
@@ -117,6 +130,28 @@ def make_ops() -> None:
         if len(blob) <= LARGEST_BYTES and not kinds <= seen:
             seen |= kinds
             save(f"{seed:03}", graph, blob, seed)
+
+
+def make_places() -> None:
+    """Tensors within others: padding in place, a slice that is copied and slices that are not."""
+    for name, q in (("int8", Quantization((0.0625,), 3)), ("float32", None)):
+        shapes = {"x": (8, 4, 4), "padded": (8, 6, 6), "inner": (8, 5, 3), "low": (4, 5, 3)}
+        shapes |= {"high": (4, 5, 3), "a": (4, 5, 3), "b": (4, 5, 3), "y": (8, 5, 3)}
+        tensors = {n: Tensor(n, shape, name, q) for n, shape in shapes.items()}
+        steps: list[tuple[Attributes, tuple[str, ...], str]] = [
+            (Pad(((0, 0), (1, 1), (1, 1)), 0.5), ("x",), "padded"),
+            (Slice((0, 1, 2)), ("padded",), "inner"),
+            (Slice((0, 0, 0)), ("inner",), "low"),
+            (Slice((4, 0, 0)), ("inner",), "high"),
+            (Unary(UnaryKind.CLAMP, RELU), ("low",), "a"),
+            (Unary(UnaryKind.HARDSWISH), ("high",), "b"),
+            (Concat(0), ("a", "b"), "y"),
+        ]
+        ops = tuple(Op(out, a, inputs, out) for a, inputs, out in steps)
+        graph = Graph("places", tensors, ops, ("x",), ("y",))
+        blob = container.build(graph)
+        assert [op.op for op in container.describe(blob).ops][:2] == ["pad", "slice"]
+        save(f"places-{name}", graph, blob, 1)
 
 
 if __name__ == "__main__":

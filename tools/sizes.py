@@ -50,6 +50,7 @@ _KWS: Final = (
     "ZS_OP_CONCAT",
     "ZS_OP_CONVERT",
     "ZS_OP_MEAN",
+    "ZS_OP_SLICE",
     "ZS_OP_TABLE",
     "ZS_OP_TRANSPOSE",
     "ZS_OP_UNARY",

@@ -35,6 +35,7 @@ from zeroskip.converters.ir import (
     Pool2D,
     Quantize,
     Reshape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -84,7 +85,7 @@ def _propagate(graph: Graph, op: Op, inputs: list[Bounds]) -> Bounds:
     match op.attributes:
         case Conv2D() | FullyConnected():
             return _weighted_int8(graph, op, x) if integer else _weighted_float(graph, op)
-        case Reshape() | Transpose() | Pad() | Concat() | Pool2D():
+        case Reshape() | Slice() | Transpose() | Pad() | Concat() | Pool2D():
             return _monotone(graph, op, inputs)
         case Mean():
             p = lowering.mean(graph, op) if integer else None

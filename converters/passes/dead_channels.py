@@ -40,6 +40,7 @@ from zeroskip.converters.ir import (
     Quantize,
     Reshape,
     Shape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -227,6 +228,9 @@ class _Kept:
                 assert x is not None
                 both = _any(x | y, (axis,))
                 self._both(op, both, both)
+            case Slice():
+                assert x is not None
+                self._both(op, np.ones_like(x), np.ones_like(y))
             case Transpose(perm=perm):
                 assert x is not None
                 both = x.transpose(perm) | y

@@ -27,6 +27,26 @@ def pad_inputs(graph: Graph) -> Graph:
     return graph
 
 
+def without_padding(graph: Graph, conv: Op) -> Graph | None:
+    """The graph with the Pad before a convolution left to its kernel, or None if there is none
+    that only it needs and that pads with zeros."""
+    if not isinstance(conv.attributes, Conv2D) or any(conv.attributes.padding):
+        return None
+    pad = next((op for op in graph.ops if op.output == conv.inputs[0]), None)
+    if pad is None or not isinstance(pad.attributes, Pad) or pad.attributes.value != 0:
+        return None
+    channels, vertical, horizontal = pad.attributes.padding
+    alone = len(list(graph.consumers(pad.output))) == 1 and pad.output not in graph.outputs
+    if not alone or channels != (0, 0) or graph.tensors[conv.inputs[1]].shape[2:] == (1, 1):
+        return None
+    undone = replace(
+        conv,
+        inputs=(pad.inputs[0], *conv.inputs[1:]),
+        attributes=replace(conv.attributes, padding=(*vertical, *horizontal)),
+    )
+    return graph.with_ops(undone if op is conv else op for op in graph.ops if op is not pad)
+
+
 def _pad_input(graph: Graph, op: Op) -> Graph:
     assert isinstance(op.attributes, Conv2D)
     x = graph.tensors[op.inputs[0]]

@@ -85,6 +85,9 @@
 #ifndef ZS_OP_TRANSPOSE
 #define ZS_OP_TRANSPOSE 1
 #endif
+#ifndef ZS_OP_SLICE
+#define ZS_OP_SLICE 1
+#endif
 
 /* Position and value codecs; dense positions and raw values are always there. */
 #ifndef ZS_CODEC_BITMASK

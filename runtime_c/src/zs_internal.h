@@ -52,6 +52,7 @@ enum zs_op_code {
     ZS_CODE_UNARY = 10,
     ZS_CODE_CONVERT = 11,
     ZS_CODE_TRANSPOSE = 12,
+    ZS_CODE_SLICE = 13,
 };
 
 struct zs_ctx {
@@ -177,6 +178,7 @@ enum zs_status zs_op_table(struct zs_ctx *ctx, struct zs_reader *r);
 enum zs_status zs_op_unary(struct zs_ctx *ctx, struct zs_reader *r);
 enum zs_status zs_op_convert(struct zs_ctx *ctx, struct zs_reader *r);
 enum zs_status zs_op_transpose(struct zs_ctx *ctx, struct zs_reader *r);
+enum zs_status zs_op_slice(struct zs_ctx *ctx, struct zs_reader *r);
 
 /* Check or run (see the top of this file) all ops. */
 enum zs_status zs_walk(struct zs_ctx *ctx, const struct zs_hook *hook);

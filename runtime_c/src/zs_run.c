@@ -155,6 +155,9 @@ static enum zs_status dispatch(struct zs_ctx *ctx, uint8_t code, struct zs_reade
 #if ZS_OP_TRANSPOSE
     case ZS_CODE_TRANSPOSE: return zs_op_transpose(ctx, body);
 #endif
+#if ZS_OP_SLICE
+    case ZS_CODE_SLICE: return zs_op_slice(ctx, body);
+#endif
     default: return ZS_ERR_UNSUP;
     }
 }

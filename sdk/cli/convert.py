@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefer",
         choices=("size", "balanced", "speed"),
-        help="weight codecs: fewest bytes, the fastest within 5 %% of those, or fewest estimated "
-        "cycles (default: balanced)",
+        help="fewest bytes; the fastest codecs within 5 %% of those and layers in parts where that "
+        "lowers the arena; or fewest estimated cycles (default: balanced)",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(

@@ -226,6 +226,7 @@ def other_ops(board: Board) -> dict[str, float]:
         Pool2D,
         PoolKind,
         Quantize,
+        Slice,
         Softmax,
         Transpose,
         Unary,
@@ -243,6 +244,7 @@ def other_ops(board: Board) -> dict[str, float]:
         (Concat(0), ("x", "x2"), (16, 16, 16), q),
         (Softmax(2), ("x",), shape, Quantization((2.0**-8,), -128)),
         (Unary(UnaryKind.SIGMOID), ("x",), shape, Quantization((2.0**-8,), -128)),
+        (Slice((0, 1, 1)), ("x",), (8, 14, 14), q),
         (Transpose((1, 2, 0)), ("x",), (16, 16, 8), q),
         (Quantize(), ("x",), shape, Quantization((2.0**-4,), 0)),
     ]

@@ -47,8 +47,8 @@ def test_convert_options(kws: Path, container_path: Path, tmp_path: Path) -> Non
     assert main(["convert", str(kws), "-o", str(stripped), "--strip"]) == 0
     assert main(["convert", str(kws), "-o", str(fast), "--prefer", "speed"]) == 0
     assert main(["convert", str(kws), "-o", str(small), "--prefer", "size"]) == 0
-    assert stripped.stat().st_size < container_path.stat().st_size <= fast.stat().st_size
-    assert small.stat().st_size < fast.stat().st_size
+    assert stripped.stat().st_size < container_path.stat().st_size
+    assert small.stat().st_size < fast.stat().st_size <= container_path.stat().st_size
     x = np.random.default_rng(0).integers(-128, 128, (3, 49, 10, 1), dtype=np.int8)
     expected = Model.load(fast).run(x)
     for path in (stripped, small, container_path):
@@ -58,7 +58,7 @@ def test_convert_options(kws: Path, container_path: Path, tmp_path: Path) -> Non
 def test_info_as_a_table_and_as_json(container_path: Path, capsys) -> None:
     assert main(["info", str(container_path)]) == 0
     text = capsys.readouterr().out
-    assert "conv2d_1" in text and "dense+raw" in text and "arena 20,424 bytes" in text
+    assert "conv2d_1" in text and "dense+raw" in text and "arena 16,776 bytes" in text
     assert main(["info", str(container_path), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["bytes"] == container_path.stat().st_size
@@ -108,7 +108,8 @@ def test_info_says_what_else_could_have_been_chosen(container_path: Path, capsys
     assert "cortex-m0 itself is not fitted" in info["cycles_provenance"]
     assert info["core"] == "cortex-m0" and info["board"]["ram_bytes"]["limit"] == 16_384
     choices = {op["name"]: op["choice"] for op in info["ops"] if op["weights"]}
-    assert len(choices) == 10
+    layers = {name.split(" [")[0] for name in choices}  # some run in parts
+    assert len(layers) == 10 < len(choices)
     for op in info["ops"]:
         if op["weights"]:
             found = {a["codec"]: a for a in op["choice"]["alternatives"]}

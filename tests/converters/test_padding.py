@@ -44,4 +44,4 @@ def test_the_smallest_container_has_no_padding_of_its_own(data_root: Path) -> No
         for prefer in ("size", "balanced", "speed")
     }
     assert "pad" not in kinds["size"]
-    assert kinds["balanced"].count("pad") == kinds["speed"].count("pad") == 5
+    assert kinds["balanced"].count("pad") >= kinds["speed"].count("pad") == 5
