@@ -52,6 +52,7 @@ from zeroskip.converters.ir import (
     UnaryKind,
 )
 from zeroskip.converters.passes import memory
+from zeroskip.converters.passes.placement import align
 from zeroskip.converters.planner import Prefer
 from zeroskip.converters.scratch import scratch_bytes
 from zeroskip.errors import FitError, UnsupportedError
@@ -132,10 +133,10 @@ class _Builder:
         tensors = b"".join(self._tensors)
         labels = b"".join(_label(op.name) for op in ops) if names else b""
 
-        ops_offset = _round_up(HEADER.size + len(tensors) + len(io))
-        names_offset = ops_offset + _round_up(len(records))
-        data_offset = names_offset + _round_up(len(labels))
-        length = data_offset + _round_up(len(self._data)) + 4
+        ops_offset = align(HEADER.size + len(tensors) + len(io))
+        names_offset = ops_offset + align(len(records))
+        data_offset = names_offset + align(len(labels))
+        length = data_offset + align(len(self._data)) + 4
         header = HEADER.pack(
             MAGIC, MAJOR, MINOR, 0, length, self._plan.arena_bytes, len(self._tensors), len(ops),
             len(self._graph.inputs), len(self._graph.outputs), 0,
@@ -203,7 +204,7 @@ class _Builder:
 
     def _before_reshaping(self, name: str) -> str:
         """A tensor of the same elements; a fully connected layer asks for no more."""
-        producer = next((op for op in self._graph.ops if op.output == name), None)
+        producer = self._graph.producer(name)
         if producer is None or not isinstance(producer.attributes, Reshape):
             return name
         return self._before_reshaping(producer.inputs[0])
@@ -367,10 +368,6 @@ def _little_endian(array: Array) -> bytes:
 def _label(name: str) -> bytes:
     text = name.encode()[:255].decode(errors="ignore").encode()
     return bytes([len(text)]) + text
-
-
-def _round_up(size: int) -> int:
-    return (size + 3) // 4 * 4
 
 
 def _pad(section: bytes) -> bytes:

@@ -68,6 +68,12 @@ class Quantization:
     def per_channel(self) -> bool:
         return len(self.scale) > 1
 
+    def of_rows(self, rows: slice | Array) -> Quantization:
+        """That of some indices of axis 0: a slice, or a bool array (O,)."""
+        if not self.per_channel:
+            return self
+        return replace(self, scale=tuple(np.array(self.scale)[rows].tolist()))
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -380,6 +386,10 @@ class Graph:
 
     def output_tensor(self, op: Op) -> Tensor:
         return self.tensors[op.output]
+
+    def producer(self, name: str) -> Op | None:
+        """The op that computes a tensor; None for inputs and constants."""
+        return next((op for op in self.ops if op.output == name), None)
 
     def consumers(self, name: str) -> Iterator[Op]:
         return (op for op in self.ops if name in op.inputs)

@@ -105,7 +105,7 @@ def _predictor(graph: Graph, op: Op, matrix: npt.NDArray[Any]) -> Callable[[Enco
 
 def _rectified(graph: Graph, name: str) -> bool:
     """Whether the tensor comes out of a ReLU, perhaps through pooling or reshaping."""
-    producer = next((op for op in graph.ops if op.output == name), None)
+    producer = graph.producer(name)
     if producer is None:
         return False
     match producer.attributes:

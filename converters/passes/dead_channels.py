@@ -394,7 +394,7 @@ class _Rewriter:
         weight = self._graph.tensors[op.inputs[1]]
         bias = self._graph.tensors[op.inputs[2]] if len(op.inputs) > 2 else None
         assert weight.data is not None
-        quantization = _rows_of(weight.quantization, rows)
+        quantization = weight.quantization and weight.quantization.of_rows(rows)
         data = weight.data[rows][:, columns]
         inputs = [op.inputs[0], self._constant(weight, data, quantization)]
         values = None if bias is None else bias.data
@@ -408,7 +408,8 @@ class _Rewriter:
             values = total if values is not None or total.any() else None
         if values is not None:
             like = bias or self._new_bias(op, weight)
-            inputs.append(self._constant(like, values[rows], _rows_of(like.quantization, rows)))
+            quantization = like.quantization and like.quantization.of_rows(rows)
+            inputs.append(self._constant(like, values[rows], quantization))
         return replace(op, inputs=tuple(inputs))
 
     def _new_bias(self, op: Op, weight: Tensor) -> Tensor:
@@ -419,10 +420,3 @@ class _Rewriter:
             max(float(np.float32(s * scale)), smallest) for s in weight.quantization.scale
         )
         return Tensor(f"{op.name}.bias", (weight.shape[0],), "int32", Quantization(scales, 0))
-
-
-def _rows_of(quantization: Quantization | None, rows: Mask) -> Quantization | None:
-    if quantization is None or not quantization.per_channel:
-        return quantization
-    scale = tuple(s for s, row in zip(quantization.scale, rows, strict=True) if row)
-    return replace(quantization, scale=scale)

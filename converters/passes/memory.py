@@ -80,7 +80,8 @@ def plan(graph: Graph, scratch_bytes: Mapping[str, int]) -> MemoryPlan:
 
 
 def live_bytes(graph: Graph, scratch_bytes: Mapping[str, int]) -> list[int]:
-    """Bytes that live during each op; the arena is rarely larger than the most of them."""
+    """Bytes that live during each op, or that inputs take if there is none; the arena is rarely
+    larger than the most of them."""
     return _live_bytes(graph, scratch_bytes, _joinable(graph))
 
 
@@ -97,7 +98,7 @@ def _live_bytes(
     for change in changes[:-2]:
         live += change
         found.append(live)
-    return found[1:]  # inputs alone, before the first op, are no more than with it
+    return found[1:] or found  # inputs alone are no more than with the first op
 
 
 def is_view(graph: Graph, op: Op) -> bool:
@@ -262,7 +263,8 @@ class _Sharing:
         ops, whose inputs may lie exactly there."""
         if base.offset + size > self._size[base.buffer]:
             return False
-        members = [n for n in self._members[base.buffer] if self._dies(n) >= parts[0].index]
+        first = min(part.index for part in parts)
+        members = [n for n in self._members[base.buffer] if self._dies(n) >= first]
         for part in parts:
             begin = base.offset + part.offset
             op = self._graph.ops[part.index]

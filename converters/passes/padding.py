@@ -32,7 +32,7 @@ def without_padding(graph: Graph, conv: Op) -> Graph | None:
     that only it needs and that pads with zeros."""
     if not isinstance(conv.attributes, Conv2D) or any(conv.attributes.padding):
         return None
-    pad = next((op for op in graph.ops if op.output == conv.inputs[0]), None)
+    pad = graph.producer(conv.inputs[0])
     if pad is None or not isinstance(pad.attributes, Pad) or pad.attributes.value != 0:
         return None
     channels, vertical, horizontal = pad.attributes.padding

@@ -113,4 +113,5 @@ def _place_in_order(buffers: Sequence[Buffer]) -> dict[str, int]:
 
 
 def align(size: int) -> int:
+    """The next multiple of ALIGNMENT bytes."""
     return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT

@@ -24,7 +24,6 @@ from zeroskip.converters.ir import (
     Op,
     Pad,
     Pool2D,
-    Quantization,
     Quantize,
     Slice,
     Tensor,
@@ -81,7 +80,7 @@ def _descend(graph: Graph, target: int, undo_padding: bool) -> tuple[Graph, int]
     while True:
         live = memory.live_bytes(graph, most_scratch(graph))
         most = max(live)
-        if most <= target:
+        if most <= target or not graph.ops:
             return graph, most
         op = graph.ops[live.index(most)]
         found = _best(list(_cuts_near(graph, op, final)), op, most, target)
@@ -119,7 +118,7 @@ def _without_padding(graph: Graph, op: Op) -> Iterator[_Change]:
             for conv in graph.consumers(pad.output):
                 undone = without_padding(graph, conv)
                 if undone is not None:
-                    at = undone.ops.index(next(o for o in undone.ops if o.output == conv.output))
+                    at = undone.ops.index(undone.producer(conv.output))
                     yield _Change(undone, at, at + 1, 1)
 
 
@@ -135,16 +134,18 @@ def _cuts_near(graph: Graph, op: Op, final: set[str]) -> Iterator[_Change]:
         if readers:
             writer = [graph.ops[index[name]]] if name in index else []
             seen.update(o.output for o in (*writer, *readers))
+    chains: dict[tuple[Op, ...], None] = {}
     for name in sorted(seen | {op.output}, key=lambda n: index[n]):
         if name not in final:
-            yield from _cuts(graph, graph.ops[index[name]], final)
+            chains.update(dict.fromkeys(_chains(graph, graph.ops[index[name]], final)))
+    for chain in chains:
+        yield from _cut_chain(graph, chain)
 
 
-def _cuts(graph: Graph, op: Op, final: set[str]) -> Iterator[_Change]:
-    """Every way to cut a chain with `op` in it."""
-    producers = {o.output: o for o in graph.ops}
+def _chains(graph: Graph, op: Op, final: set[str]) -> Iterator[tuple[Op, ...]]:
+    """The chains with `op` in them that could be cut."""
     heads = [op]
-    while (before := _before(graph, heads[0], producers, final)) is not None:
+    while (before := _before(graph, heads[0], final)) is not None:
         heads.insert(0, before)
     chain = list(heads)
     while (after := _after(graph, chain[-1], final)) is not None:
@@ -153,15 +154,15 @@ def _cuts(graph: Graph, op: Op, final: set[str]) -> Iterator[_Change]:
     for begin in range(at + 1):
         for end in range(at + 1, len(chain) + 1):
             if end - begin >= 2:
-                yield from _cut_chain(graph, chain[begin:end])
+                yield tuple(chain[begin:end])
 
 
-def _before(graph: Graph, op: Op, producers: Mapping[str, Op], final: set[str]) -> Op | None:
+def _before(graph: Graph, op: Op, final: set[str]) -> Op | None:
     """The op whose output `op` takes channel by channel and nothing else does."""
     if not _is_channel_wise(graph, op):
         return None
     for name in op.inputs:
-        before = producers.get(name)
+        before = graph.producer(name)
         if before is not None and _after(graph, before, final) is op and name not in final:
             return before
     return None
@@ -315,15 +316,9 @@ class _Cutting:
         while name in self._graph.tensors:
             name += "'"
         data: Array | None = None if tensor.data is None else tensor.data[begin:end].copy()
-        quantization = tensor.quantization
-        if quantization is not None and quantization.per_channel:
-            quantization = _of_channels(quantization, begin, end)
+        quantization = tensor.quantization and tensor.quantization.of_rows(slice(begin, end))
         shape = (end - begin, *tensor.shape[1:])
         self._tensors[name] = replace(
             tensor, name=name, shape=shape, data=data, quantization=quantization
         )
         return name
-
-
-def _of_channels(quantization: Quantization, begin: int, end: int) -> Quantization:
-    return replace(quantization, scale=quantization.scale[begin:end])

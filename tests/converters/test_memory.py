@@ -1,6 +1,7 @@
 """The memory plan: nothing alive overlaps, and it is small."""
 
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
-from zeroskip.converters import container
+from zeroskip.conversion import build
+from zeroskip.converters import container, reference
+from zeroskip.converters.format import HEADER
 from zeroskip.converters.frontends import tflite
 from zeroskip.converters.ir import (
     RELU,
@@ -27,6 +30,8 @@ from zeroskip.converters.ir import (
 )
 from zeroskip.converters.passes import memory
 from zeroskip.converters.passes.placement import ALIGNMENT, Buffer, place
+from zeroskip.errors import FormatError
+from zeroskip.runtime import Model
 
 # TensorFlow Lite Micro's arenas in bytes (measured, see benchmarks/mlperf_tiny.md).
 TFLM_ARENA = {"ic": 54_996, "kws": 22_820, "vww": 100_708}
@@ -97,6 +102,57 @@ def test_parts_of_a_whole_are_computed_in_place() -> None:
     assert [op.op for op in container.describe(container.build(graph)).ops] == ["table", "table"]
     kept = memory.plan(Graph("g", tensors, ops, ("x",), ("x", "y")), {})
     assert kept.arena_bytes == 256 and kept.joined == {"y"}
+
+
+def test_parts_may_be_computed_in_another_order_than_they_are_joined() -> None:
+    """`early` must not take the second half of z, which is read after it is computed."""
+    half = ("x", "view", "early", "late")
+    tensors = {n: Tensor(n, (4, 4, 4), "int8", q()) for n in half}
+    tensors |= {n: Tensor(n, (8, 4, 4), "int8", q()) for n in ("x2", "z", "sum", "y")}
+    tanh = Unary(UnaryKind.TANH)
+    ops = (
+        Op("z", tanh, ("x2",), "z"),
+        Op("view", Slice((0, 0, 0)), ("z",), "view"),
+        Op("early", tanh, ("x",), "early"),
+        Op("sum", Binary(BinaryKind.ADD), ("z", "z"), "sum"),
+        Op("late", tanh, ("view",), "late"),
+        Op("joined", Concat(0), ("late", "early"), "y"),
+    )
+    graph = Graph("g", tensors, ops, ("x", "x2"), ("sum", "y"))
+    inputs = [np.arange(n, dtype=np.int8).reshape(1, -1, 4, 4) for n in (64, 128)]
+    expected = reference.run(graph, inputs)
+    found = Model(container.build(graph)).run(*inputs)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_graph_without_ops_needs_its_inputs() -> None:
+    graph = Graph("g", {"x": Tensor("x", (5,), "int8", q())}, (), ("x",), ("x",))
+    assert memory.live_bytes(graph, {}) == [8]
+    blob = build(graph)
+    assert container.describe(blob).arena_bytes == 8
+    x = np.arange(5, dtype=np.int8)[None]
+    assert np.array_equal(Model(blob).run(x), x)
+
+
+@pytest.mark.parametrize("shift", [-4, 4])
+def test_the_runtime_refuses_a_padded_input_elsewhere_in_its_output(shift: int) -> None:
+    """Only an input that ends no earlier than its padded form is read before it is overwritten."""
+    shapes = {"x": (3, 9, 9), "y": (3, 11, 11), "z": (3, 11, 11)}
+    tensors = {n: Tensor(n, shape, "int8", q()) for n, shape in shapes.items()}
+    ops = (
+        Op("pad", Pad(((0, 0), (1, 1), (1, 1))), ("x",), "y"),
+        Op("tanh", Unary(UnaryKind.TANH), ("y",), "z"),
+    )
+    blob = bytearray(container.build(Graph("g", tensors, ops, ("x",), ("z",))))
+    at = blob.index((120).to_bytes(4, "little") + bytes([0, 3]), HEADER.size)
+    blob[at : at + 4] = (120 + shift).to_bytes(4, "little")
+    blob[12:16] = (364 + 4).to_bytes(4, "little")  # arena
+    blob[-4:] = zlib.crc32(blob[:-4]).to_bytes(4, "little")
+    if shift < 0:
+        with pytest.raises(FormatError):
+            Model(bytes(blob))
+    else:
+        Model(bytes(blob))
 
 
 def test_a_part_that_would_keep_much_memory_for_long_is_copied() -> None:

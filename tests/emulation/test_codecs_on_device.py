@@ -10,10 +10,15 @@ from zeroskip.converters import codecs, container
 from zeroskip.converters.ir import FullyConnected, Graph, Op, Quantization, Tensor
 from zeroskip.converters.planner import Choice, Prefer
 from zeroskip.emulation import Emulator, emulate
+from zeroskip.firmware import Compiler
 
 EMULATORS = (
     pytest.param("qemu", marks=pytest.mark.tool("qemu-system-arm")),
     pytest.param("unicorn", marks=pytest.mark.tool("unicorn")),
+)
+COMPILERS = (
+    pytest.param("gcc", marks=pytest.mark.tool("arm-none-eabi-gcc")),
+    pytest.param("zig", marks=pytest.mark.tool("ziglang")),
 )
 VALUES = tuple(codecs.VALUES)
 PAIRS = [(name, VALUES[i % len(VALUES)]) for i, name in enumerate((*codecs.POSITIONS, "gap"))]
@@ -37,12 +42,15 @@ def choose(graph: Graph, op: Op, prefer: Prefer) -> Choice:
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("board", ["microbit", "mps2-an386"])  # without and with DSP
 @pytest.mark.parametrize("prefer", list(Prefer))
-def test_every_codec_on_an_m0(emulator: Emulator, prefer: Prefer) -> None:
+def test_every_codec(prefer: Prefer, board: str, compiler: Compiler, emulator: Emulator) -> None:
     blob = container.build(chain(), prefer=prefer, choose=choose)
     used = " ".join(op.codec or "" for op in container.describe(blob).ops)
     if prefer is Prefer.SIZE:
         assert all(name in used for name in (*codecs.POSITIONS, *codecs.VALUES))
-    result = emulate(blob, boards.load("microbit"), [random_int8((1, 2, 60), 2)], emulator=emulator)
+    x = random_int8((1, 2, 60), 2)
+    result = emulate(blob, boards.load(board), [x], emulator=emulator, compiler=compiler)
     assert result.matches_host
     assert len(np.unique(result.outputs[0])) > 10
