@@ -52,6 +52,25 @@ def test_the_committed_containers_are_those_of_the_table(benchmark: Any) -> None
         assert f"| {row} |" in text and mean in text
 
 
+@pytest.mark.parametrize("data", ["mnist", "cifar10"])
+def test_the_committed_containers_have_the_errors_of_the_table(
+    benchmark: Any, data: str, data_root: Path
+) -> None:
+    """The C runtime as it is now, over the whole test sets; of each row the first seed."""
+    from zeroskip.compression import samples
+    from zeroskip.compression.pipeline import correct
+
+    test = samples.load(data, data_root).test
+    checked = 0
+    for path in sorted(benchmark.RESULTS.glob("*-0.json")):
+        figures = json.loads(path.read_text())
+        if figures["network"].startswith("resnet") == (data == "cifar10"):
+            error = 100 * (1 - correct(path.with_suffix(".zsk").read_bytes(), test))
+            assert error == pytest.approx(figures["error"], abs=0.005), path.stem
+            checked += 1
+    assert checked == 4
+
+
 def test_every_row_names_layers_that_its_network_has(benchmark: Any) -> None:
     from zeroskip import pruning
 
