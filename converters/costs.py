@@ -213,12 +213,13 @@ def kernel_counts(
         counts |= {"examined": examined, "dropped": examined * (1 - live / mask.size)}
     plain = e.positions == "dense" and e.values == "raw" and e.zero_point == 0
     if plain and not e.by_columns:
+        turns = outputs // 3 + outputs % 3  # rows three at a time, what is left one by one
         return _DENSE, {
             "layer": 1,
             "output": batch * outputs,
-            "pair of rows": batch * -(-outputs // 2),
-            "four": batch * -(-outputs // 2) * (inputs // 4),
-            "rest": batch * -(-outputs // 2) * (inputs % 4),
+            "turn": batch * turns,
+            "eight": batch * turns * (inputs // 8),
+            "rest": batch * turns * (inputs % 8),
         }
     if e.by_columns and e.positions == "gap4" and e.values in ("raw", "packed"):
         if e.zero_point == 0:
