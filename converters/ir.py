@@ -394,6 +394,12 @@ class Graph:
     def consumers(self, name: str) -> Iterator[Op]:
         return (op for op in self.ops if name in op.inputs)
 
+    def fresh(self, name: str) -> str:
+        """`name`, or if a tensor has it already one like it."""
+        while name in self.tensors:
+            name += "_"
+        return name
+
     def with_ops(self, ops: Iterable[Op], tensors: Iterable[Tensor] = ()) -> Graph:
         """The same graph with other ops, `tensors` added, and tensors no longer used dropped."""
         kept = tuple(ops)

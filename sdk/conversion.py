@@ -15,6 +15,7 @@ from zeroskip.converters import container
 from zeroskip.converters.budget import Budget
 from zeroskip.converters.ir import Array, Graph
 from zeroskip.converters.passes import memory
+from zeroskip.converters.passes.interleaved import read_interleaved
 from zeroskip.converters.passes.padding import pad_inputs
 from zeroskip.converters.passes.streaming import stream, stream_most
 from zeroskip.converters.planner import Prefer
@@ -99,9 +100,11 @@ def build(
 
 def _build_within(graph: Graph, budget: Budget, names: bool) -> bytes:
     """The container for a budget. Raises FitError."""
-    padded = pad_inputs(graph)
+    padded, interleaved = pad_inputs(graph), read_interleaved(graph)
     # From the fastest to that of the smallest arena; the same graph again where nothing helps.
     variants = [padded, stream(padded), stream_most(padded), graph, stream_most(graph)]
+    if interleaved is not graph:
+        variants += [stream(pad_inputs(interleaved)), stream_most(interleaved)]
     variants = [g for i, g in enumerate(variants) if all(g is not other for other in variants[:i])]
     able = [g for g in variants if _activation_bytes(g) <= budget.ram_bytes]
     *first, last = able or [min(variants, key=_activation_bytes)]

@@ -6,7 +6,7 @@ Buffers are shared where that costs nothing:
 * what is joined along the first axis is computed in its place in the whole, and nothing is copied;
 * an element-wise op writes over an input that nothing reads later;
 * parts of a whole are written over a buffer whose elements are no longer read by then;
-* an input that is only padded lies at the end of its padded form.
+* an input that is only padded, reshaped or not, lies at the end of its padded form.
 
 placement.py then finds the offsets.
 """
@@ -209,9 +209,13 @@ class _Sharing:
             name = op.inputs[0]
             if not isinstance(op.attributes, Pad) or self._graph.tensors[name].data is not None:
                 continue
-            alone = len(list(self._graph.consumers(name))) == 1
-            free = name not in self._whole and op.output not in self._whole
-            if alone and free and self._last_use[name] == self._index[op.output]:
+            alone = self._is_only_reader(name) and self._last_use[name] == self._index[op.output]
+            reshape = self._graph.producer(name)
+            while alone and reshape is not None and isinstance(reshape.attributes, Reshape):
+                name = reshape.inputs[0]
+                alone = self._is_only_reader(name) and name not in self._last_use
+                reshape = self._graph.producer(name)
+            if alone and name not in self._whole and op.output not in self._whole:
                 before = self._scratch_bytes.get(name, 0)
                 if name in self._index:
                     inputs = self._graph.input_tensors(self._graph.ops[self._index[name]])
@@ -219,6 +223,9 @@ class _Sharing:
                 if before < self._graph.tensors[name].nbytes:
                     found[name] = op.output
         return found
+
+    def _is_only_reader(self, name: str) -> bool:
+        return len(list(self._graph.consumers(name))) == 1
 
     def _ends(self, tensor: Tensor, index: int) -> bool:
         """Whether an activation, with its views, is last read by the op at `index`."""

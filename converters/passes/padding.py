@@ -53,10 +53,7 @@ def _pad_input(graph: Graph, op: Op) -> Graph:
     top, bottom, left, right = op.attributes.padding
     channels, height, width = x.shape
     shape = (channels, height + top + bottom, width + left + right)
-    name = f"{op.output}, padded input"
-    while name in graph.tensors:
-        name += "'"
-    padded = Tensor(name, shape, x.dtype, x.quantization)
+    padded = Tensor(graph.fresh(f"{op.output}, padded input"), shape, x.dtype, x.quantization)
     pad = Op(
         name=f"{op.name}_pad",
         inputs=(x.name,),

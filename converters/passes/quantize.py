@@ -408,12 +408,7 @@ def _fit_int32(
 def _with_float_io(graph: Graph) -> Graph:
     """The int8 graph between Quantize ops; the float32 tensors have the old names."""
     ends = dict.fromkeys((*graph.inputs, *graph.outputs))
-    renamed: dict[str, str] = {}
-    for name in ends:
-        inner = f"{name}.int8"
-        while inner in graph.tensors:
-            inner += "_"
-        renamed[name] = inner
+    renamed = {name: graph.fresh(f"{name}.int8") for name in ends}
 
     def rename(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(renamed.get(name, name) for name in names)

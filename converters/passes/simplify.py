@@ -44,13 +44,14 @@ from zeroskip.converters.ir import (
     Unary,
     UnaryKind,
 )
+from zeroskip.converters.passes.editor import Editor, renamed
 
 
 def simplify(graph: Graph) -> Graph:
     """The same function of the same inputs and outputs with fewer, cheaper ops."""
     while True:
         for rewrite in _REWRITES:
-            changed = rewrite(_Editor(graph))
+            changed = rewrite(Editor(graph))
             if changed is not None:
                 graph = changed
                 break
@@ -58,69 +59,7 @@ def simplify(graph: Graph) -> Graph:
             return graph
 
 
-class _Editor:
-    """Questions about a graph, and the edits that rewrites are made of."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.producer = {op.output: op for op in graph.ops}
-        self.readers: dict[str, list[Op]] = {}
-        for op in graph.ops:
-            for name in set(op.inputs):
-                self.readers.setdefault(name, []).append(op)
-
-    def tensor(self, name: str) -> Tensor:
-        return self.graph.tensors[name]
-
-    def only_reader(self, name: str) -> Op | None:
-        """The one op that reads `name`, unless the caller of the graph reads it, too."""
-        readers = self.readers.get(name, [])
-        return readers[0] if len(readers) == 1 and name not in self.graph.outputs else None
-
-    def fresh(self, name: str) -> str:
-        while name in self.graph.tensors:
-            name += "_"
-        return name
-
-    def edit(
-        self,
-        changes: dict[str, Op | None],
-        tensors: Iterable[Tensor] = (),
-        after: dict[str, Op] | None = None,
-    ) -> Graph:
-        """Ops by name of their output: replaced, dropped (None), or followed by another."""
-        ops: list[Op] = []
-        for op in self.graph.ops:
-            changed = changes.get(op.output, op)
-            if changed is not None:
-                ops.append(changed)
-            if after and op.output in after:
-                ops.append(after[op.output])
-        return self.graph.with_ops(ops, tensors)
-
-    def bypass(self, op: Op) -> Graph | None:
-        """Drop an op that hands on its first input; None if the result must stay a tensor."""
-        source = op.inputs[0]
-        if op.output not in self.graph.outputs:
-            changes: dict[str, Op | None] = {op.output: None}
-            for reader in self.readers.get(op.output, []):
-                changes[reader.output] = _renamed(reader, op.output, source)
-            return self.edit(changes)
-        writer = self.producer.get(source)
-        if writer is None or source in self.graph.outputs:
-            return None
-        changes = {op.output: None, source: replace(writer, output=op.output)}
-        for reader in self.readers[source]:
-            if reader.output != op.output:
-                changes[reader.output] = _renamed(reader, source, op.output)
-        return self.edit(changes)
-
-
-def _renamed(op: Op, old: str, new: str) -> Op:
-    return replace(op, inputs=tuple(new if name == old else name for name in op.inputs))
-
-
-def _drop_unread(e: _Editor) -> Graph | None:
+def _drop_unread(e: Editor) -> Graph | None:
     dead: dict[str, Op | None] = {
         op.output: None
         for op in e.graph.ops
@@ -129,7 +68,7 @@ def _drop_unread(e: _Editor) -> Graph | None:
     return e.edit(dead) if dead else None
 
 
-def _drop_no_op(e: _Editor) -> Graph | None:
+def _drop_no_op(e: Editor) -> Graph | None:
     for op in e.graph.ops:
         x, output = e.tensor(op.inputs[0]), e.graph.output_tensor(op)
         if x.quantization != output.quantization or x.dtype != output.dtype:
@@ -150,7 +89,7 @@ def _drop_no_op(e: _Editor) -> Graph | None:
     return None
 
 
-def _shorten_transpose(e: _Editor) -> Graph | None:
+def _shorten_transpose(e: Editor) -> Graph | None:
     """Where the axes that have a length keep their order, a Reshape does."""
     for op in e.graph.ops:
         if isinstance(op.attributes, Transpose):
@@ -161,7 +100,7 @@ def _shorten_transpose(e: _Editor) -> Graph | None:
     return None
 
 
-def _merge_pairs(e: _Editor) -> Graph | None:
+def _merge_pairs(e: Editor) -> Graph | None:
     """Two reshapes, transposes or limits in a row."""
     for op in e.graph.ops:
         first = e.producer.get(op.inputs[0])
@@ -196,7 +135,7 @@ def _limited(first: Clamp, then: Clamp) -> Clamp:
     return Clamp(limit(first.low), limit(first.high))
 
 
-def _sink_transpose(e: _Editor) -> Graph | None:
+def _sink_transpose(e: Editor) -> Graph | None:
     """Transpose, f -> f, Transpose, where f does not care about the order of the axes."""
     for op in e.graph.ops:
         if not isinstance(op.attributes, Unary | Quantize | Binary | Concat):
@@ -237,7 +176,7 @@ def _is_scalar(tensor: Tensor) -> bool:
     return tensor.data is not None and tensor.shape == (1,)
 
 
-def _transpose_into_weights(e: _Editor) -> Graph | None:
+def _transpose_into_weights(e: Editor) -> Graph | None:
     """A whole transposed tensor that is one row of a fully connected layer."""
     for op in e.graph.ops:
         if not isinstance(op.attributes, Transpose):
@@ -273,7 +212,7 @@ def _transpose_into_weights(e: _Editor) -> Graph | None:
     return None
 
 
-def _pad_into_convolution(e: _Editor) -> Graph | None:
+def _pad_into_convolution(e: Editor) -> Graph | None:
     for op in e.graph.ops:
         if not isinstance(op.attributes, Pad) or op.attributes.value != 0:
             continue
@@ -316,7 +255,7 @@ def _padding_fits(padding: tuple[int, int, int, int], weight: Shape, a: Conv2D) 
     return max(padding[:2]) <= min(rows, MAX_DIM) and max(padding[2:]) <= min(columns, MAX_DIM)
 
 
-def _fuse_clamp(e: _Editor) -> Graph | None:
+def _fuse_clamp(e: Editor) -> Graph | None:
     for op in e.graph.ops:
         if not (isinstance(op.attributes, Unary) and op.attributes.kind is UnaryKind.CLAMP):
             continue
@@ -334,7 +273,7 @@ def _fuse_clamp(e: _Editor) -> Graph | None:
     return None
 
 
-def _fusible_layer(e: _Editor, name: str, reader: Op) -> Op | None:
+def _fusible_layer(e: Editor, name: str, reader: Op) -> Op | None:
     """The layer above `reader` that can take over its limit; nobody else may see the change."""
     nearest: Op | None = None
     while e.only_reader(name) is reader and name in e.producer:
@@ -355,7 +294,7 @@ def _fusible_layer(e: _Editor, name: str, reader: Op) -> Op | None:
     return nearest
 
 
-def _commutes_with_clamp(e: _Editor, op: Op) -> bool:
+def _commutes_with_clamp(e: Editor, op: Op) -> bool:
     """Whether a limit may go in front of maximum pooling: every window must hold an element, as
     one in the padding alone gives a zero, which a limit need not leave alone."""
     a = op.attributes
@@ -372,7 +311,7 @@ def _commutes_with_clamp(e: _Editor, op: Op) -> bool:
     return True
 
 
-_REWRITES: Final[tuple[Callable[[_Editor], Graph | None], ...]] = (
+_REWRITES: Final[tuple[Callable[[Editor], Graph | None], ...]] = (
     _drop_unread,
     _drop_no_op,
     _shorten_transpose,
