@@ -16,7 +16,7 @@ Applied to a fixed point:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ from zeroskip.converters.ir import (
     Unary,
     UnaryKind,
 )
-from zeroskip.converters.passes.editor import Editor, renamed
+from zeroskip.converters.passes.editor import Editor
 
 
 def simplify(graph: Graph) -> Graph:
