@@ -38,7 +38,8 @@ def _without_copy(e: Editor, transpose: Op) -> Graph | None:
     rows, columns, channels = image.shape
     name = e.fresh(f"{image.name}, plane")
     plane = replace(image, name=name, shape=(1, rows, columns * channels))
-    changes = {transpose.output: Op(transpose.name, Reshape(), transpose.inputs, name)}
+    reshape = Op(transpose.name, Reshape(), transpose.inputs, name)
+    changes: dict[str, Op | None] = {transpose.output: reshape}
     read = plane
     if pad is not None:
         assert isinstance(pad.attributes, Pad)
