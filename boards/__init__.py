@@ -8,164 +8,40 @@ Every table that holds a number has a `source` key that says where its numbers c
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from zeroskip.boards._table import Table
+from zeroskip.boards.description import (
+    Board,
+    Cache,
+    ChipId,
+    Clock,
+    Compiler,
+    Console,
+    Core,
+    Emulation,
+    FlashTiming,
+    Power,
+    Programming,
+    Region,
+    Stack,
+    Timing,
+    Trigger,
+)
 from zeroskip.errors import BoardError
 
 SCHEMA: Final = 1
+T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Region:
-    """A range of addresses: `size` bytes from `start`."""
-
-    start: int
-    size: int
-    source: str
-
-    @property
-    def end(self) -> int:
-        """First address behind the region."""
-        return self.start + self.size
-
-
-@dataclass(frozen=True)
-class Clock:
-    """`hz` is the clock that latencies are given at: the highest the maker allows. `startup_hz`
-    is what firmware built by zeroskip runs at: it leaves the clocks as they are after reset,
-    but for the RP2040, which it takes to its crystal."""
-
-    hz: int
-    startup_hz: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Bytes reserved for the one stack; overflow is found by its painted pattern."""
-
-    size: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Console:
-    """The serial port that firmware prints to: a driver of runtime_c/port/console_<driver>.c,
-    the base address of its registers, the clock that its baud rate is divided from."""
-
-    driver: str
-    base: int
-    clock_hz: int
-    baud: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Emulation:
-    """Where the image that is emulated is linked: the memory map of QEMU machine `machine`.
-
-    QEMU 7.2 has no machine for most real boards. Their image is linked to the addresses of a
-    machine with the same core (the Cortex-M3 one for M0+, which QEMU lacks; M0+ code is a
-    subset), with the sizes of the board, so that the same ELF runs under QEMU and Unicorn.
-    """
-
-    machine: str
-    flash_start: int
-    ram_start: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """Compiler options of a core. `zig_cpu` is written as Zig's -mcpu wants it."""
-
-    gcc_flags: tuple[str, ...]
-    zig_target: str
-    zig_cpu: str
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The additive timing table of a core: cycles per class of instruction with zero wait
-    states, as sdk/emulation/cycles.py applies them. Every field is in cycles.
-
-    `divide`, `multiply_long` and `multiply_long_accumulate` depend on the operands on some
-    cores; the tables hold one typical value.
-    """
-
-    name: str
-    known_error: str
-    source: str
-    alu: int
-    multiply: int
-    multiply_accumulate: int
-    multiply_long: int
-    multiply_long_accumulate: int
-    divide: int
-    load: int
-    store: int
-    store_register_offset: int
-    load_store_double: int
-    load_store_multiple_base: int
-    load_store_multiple_register: int
-    branch_taken: int
-    branch_not_taken: int
-    call: int
-    branch_register: int
-    call_register: int
-    table_branch: int
-    pop_pc_extra: int
-    load_pc: int
-    write_pc: int
-    system: int
-    barrier: int
-    if_then: int
-    float_simple: int
-    float_multiply_accumulate: int
-    float_divide: int
-    float_load_store: int
-    # Adjustments when one instruction directly follows another.
-    load_store_after_load: int
-    load_after_store: int
-    address_from_alu: int
-    # Adjustments for fetch: a branch to a 32-bit instruction at a halfword address, and every
-    # third of a run of such instructions.
-    wide_unaligned_target: int
-    wide_unaligned_run: int
-
-
-@dataclass(frozen=True)
-class Core:
-    """A processor core. `timing` is None where no cycle estimate exists yet."""
-
-    name: str
-    unicorn_cpu: str
-    cycle_counter: str
-    compiler: Compiler
-    timing: Timing | None
-
-
-@dataclass(frozen=True)
-class Board:
-    """A board: its core, clock, memories, console, and how it is emulated."""
-
-    name: str
-    vendor: str
-    title: str
-    core: Core
-    clock: Clock
-    flash: Region
-    ram: Region
-    stack: Stack
-    console: Console
-    emulation: Emulation
-    boot: str
+__all__ = [
+    "SCHEMA", "Board", "Cache", "ChipId", "Clock", "Compiler", "Console", "Core", "Emulation",
+    "FlashTiming", "Power", "Programming", "Region", "Stack", "Timing", "Trigger", "core_names",
+    "load", "load_core", "names", "parse", "parse_core",
+]  # fmt: skip
 
 
 def names() -> list[str]:
@@ -240,6 +116,10 @@ def parse(document: Mapping[str, Any], where: str) -> Board:
             source=emulation.text("source"),
         ),
         boot=top.choice("boot", ("vectors", "rp2040-boot2")),
+        flash_timing=_optional(top, "flash_timing", _flash_timing),
+        power=_optional(top, "power", _power),
+        trigger=_optional(top, "trigger", _trigger),
+        programming=_optional(top, "programming", _programming),
     )
     for table in (top, memory, clock, stack, console, emulation):
         table.finish()
@@ -269,6 +149,81 @@ def parse_core(document: Mapping[str, Any], where: str) -> Core:
     compiler.finish()
     top.finish()
     return core
+
+
+def _optional(top: Table, key: str, read: Callable[[Table], T]) -> T | None:
+    table = top.optional_table(key)
+    if table is None:
+        return None
+    found = read(table)
+    table.finish()
+    return found
+
+
+def _flash_timing(table: Table) -> FlashTiming:
+    return FlashTiming(
+        wait_states=table.integer("wait_states", 0, 255),
+        read_bytes=table.integer("read_bytes", 1, 256),
+        prefetch=table.boolean("prefetch"),
+        instruction_cache=_optional(table, "instruction_cache", _cache),
+        data_cache=_optional(table, "data_cache", _cache),
+        unified=table.boolean("unified") if table.has("unified") else False,
+        source=table.text("source"),
+    )
+
+
+def _cache(table: Table) -> Cache:
+    cache = Cache(
+        size=table.integer("size", 8, 1 << 24),
+        line_bytes=table.integer("line_bytes", 4, 1 << 10),
+        ways=table.integer("ways", 1, 1 << 10),
+    )
+    if cache.size % (cache.line_bytes * cache.ways):
+        raise table.error("size", f"{cache.size} is no multiple of line_bytes x ways")
+    return cache
+
+
+def _power(table: Table) -> Power:
+    return Power(
+        volts=table.number("volts", 0.5, 6.0),
+        active_ma=table.number("active_ma", 1e-3, 1e4),
+        grade=table.choice("grade", ("A", "B", "C")),
+        source=table.text("source"),
+        sleep_ua=table.number("sleep_ua", 0.0, 1e6),
+        sleep_mode=table.text("sleep_mode"),
+        sleep_source=table.text("sleep_source"),
+    )
+
+
+def _trigger(table: Table) -> Trigger:
+    return Trigger(
+        pin=table.text("pin"),
+        port=table.integer("port", 0, 0xFFFFFFFF),
+        bit=table.integer("bit", 0, 31),
+        source=table.text("source"),
+    )
+
+
+def _programming(table: Table) -> Programming:
+    def number(key: str) -> int | None:
+        return table.integer(key, 0, 0xFFFFFFFF) if table.has(key) else None
+
+    return Programming(
+        pyocd_target=table.text("pyocd_target") if table.has("pyocd_target") else None,
+        pyocd_pack=table.boolean("pyocd_pack") if table.has("pyocd_pack") else False,
+        openocd=table.texts("openocd") if table.has("openocd") else (),
+        uf2_family=number("uf2_family"),
+        uf2_label=table.text("uf2_label") if table.has("uf2_label") else None,
+        stm32_product=number("stm32_product"),
+        usb=table.texts("usb") if table.has("usb") else (),
+        chip_id=_optional(table, "chip_id", _chip_id),
+        source=table.text("source"),
+    )
+
+
+def _chip_id(table: Table) -> ChipId:
+    names = ("address", "mask", "value")
+    return ChipId(*(table.integer(name, 0, 0xFFFFFFFF) for name in names))
 
 
 def _timing(table: Table) -> Timing:

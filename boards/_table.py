@@ -47,6 +47,23 @@ class Table:
             raise self.error(key, f"{value} is outside {low}..{high}")
         return value
 
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self._take(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.error(key, f"must be a number, not {value!r}")
+        if not low <= value <= high:
+            raise self.error(key, f"{value} is outside {low:g}..{high:g}")
+        return float(value)
+
+    def boolean(self, key: str) -> bool:
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, not {value!r}")
+        return value
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
     def table(self, key: str) -> Table:
         value = self._take(key)
         if not isinstance(value, dict):
@@ -54,7 +71,7 @@ class Table:
         return Table(value, self._where, f"{self._path}{key}.")
 
     def optional_table(self, key: str) -> Table | None:
-        return self.table(key) if key in self._values else None
+        return self.table(key) if self.has(key) else None
 
     def finish(self) -> None:
         """Raise if a key was never read."""

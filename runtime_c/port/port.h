@@ -38,9 +38,16 @@ uint32_t port_stack_used(void);
 int main(void);
 void port_on_fault(uint32_t pc, uint32_t lr, uint32_t cause);
 
-/* Serial port: one driver per family, console_<driver>.c. */
+/*
+ * Of the family, <driver>.c: clocks at the board's maximum, the serial port, the trigger.
+ * port_console_get() waits for a character.
+ */
 void port_console_init(void);
 void port_console_put(char c);
+int port_console_get(void);
+
+/* The pin that power analysers watch: 1 at rest, a falling edge begins and ends a timed run. */
+void port_trigger(int level);
 
 /* Processor cycles since port_cycles_start(), modulo 2^32. */
 void port_cycles_start(void);
