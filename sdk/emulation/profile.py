@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from zeroskip import elf
+from zeroskip.boards import Board
 from zeroskip.errors import EmulationError, MissingToolError
 from zeroskip.tools import cache_folder, cached, host_compiler, run_tool
 
 BETWEEN: Final = 0  # the region between two ops; op k is region 1 + k
-_SOURCES: Final = ("trace.h", "trace.c", "qemu_plugin.c")
+_SOURCES: Final = (
+    "memory_model.h", "memory_model.c", "trace.h", "trace.c", "qemu_plugin.c",
+)  # fmt: skip
 _COMPILE_TIMEOUT_S: Final = 120.0
 
 
@@ -32,18 +35,52 @@ class Marks:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """What a region read of the flash, and the cycles it waited (memory_model.h)."""
+
+    fetches: int
+    fetch_misses: int
+    fetch_stalls: int
+    loads: int
+    load_misses: int
+    load_stalls: int
+
+    @property
+    def cycles(self) -> int:
+        return self.fetch_stalls + self.load_stalls
+
+
+@dataclass
 class Region:
     """Counts of one region. Addresses have no Thumb bit.
 
     `blocks` counts (address, bytes); `edges` counts (address, bytes, address of the block that
-    followed).
+    followed); `mispredicted` counts by block the branches that a two-bit counter would not have
+    foreseen. `waits` is None if the flash was not modelled.
     """
 
     blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
     edges: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    mispredicted: Counter[tuple[int, int]] = field(default_factory=Counter)
+    waits: Waits | None = None
 
 
 Profile = dict[int, Region]
+
+
+def memory_shape(board: Board) -> tuple[int, ...] | None:
+    """The numbers of struct memory_shape (memory_model.h) for an image linked for emulation, or
+    None for a board whose flash keeps up or is not described."""
+    timing = board.flash_timing
+    if timing is None or timing.wait_states == 0:
+        return None
+    caches: list[int] = []
+    for cache in (timing.instruction_cache, timing.data_cache):
+        caches += (0, 0, 0) if cache is None else (cache.size, cache.line_bytes, cache.ways)
+    return (
+        board.emulation.flash_start, board.flash.size, timing.wait_states, timing.read_bytes,
+        int(timing.prefetch), int(timing.unified), *caches,
+    )  # fmt: skip
 
 
 def marks_of(image: elf.Elf) -> Marks:
@@ -68,18 +105,24 @@ def read_profile(path: Path) -> Profile:
     if not lines or lines[-1] != "END":
         raise EmulationError("the execution counts are incomplete: the counter ran out of memory")
     for line in lines[:-1]:
-        kind, *numbers = line.split()
-        *place, region, count = map(int, numbers)
+        kind, *texts = line.split()
+        numbers = [int(text) for text in texts]
+        if kind == "M":
+            profile.setdefault(numbers[0], Region()).waits = Waits(*numbers[1:])
+            continue
+        *place, region, count = numbers
         counts = profile.setdefault(region, Region())
-        if kind == "B":
-            counts.blocks[place[0], place[1]] += count
-        else:
+        if kind == "E":
             counts.edges[place[0], place[1], place[2]] += count
+        else:
+            counted = counts.blocks if kind == "B" else counts.mispredicted
+            counted[place[0], place[1]] += count
     return profile
 
 
 class PythonTrace:
-    """trace.c in Python, for Unicorn on a host without a C compiler: about 400 times slower."""
+    """trace.c in Python, for Unicorn on a host without a C compiler: about 400 times slower, and
+    without the flash."""
 
     def __init__(self, marks: Marks) -> None:
         self.profile: Profile = {}
@@ -93,12 +136,14 @@ class PythonTrace:
         self._region: Region | None = None
         self._previous: tuple[int, int] | None = None
         self._next_op = 0
+        self._taken: Counter[tuple[int, int]] = Counter()
 
     def enter(self, address: int, size: int) -> None:
         """The block of `size` bytes at `address` is about to execute."""
         block = (address, size)
         if self._region is not None and self._previous is not None:
             self._region.edges[*self._previous, address] += 1
+            self._predict(self._region, self._previous, address)
         if action := self._actions.get(address):
             action()
         if self._region is None:
@@ -106,6 +151,13 @@ class PythonTrace:
             return
         self._region.blocks[block] += 1
         self._previous = block
+
+    def _predict(self, region: Region, block: tuple[int, int], target: int) -> None:
+        taken = target != block[0] + block[1]
+        before = self._taken[block]
+        if taken != (before >= 2):
+            region.mispredicted[block] += 1
+        self._taken[block] = min(before + 1, 3) if taken else max(before - 1, 0)
 
     def _run(self) -> None:
         self._next_op = 0
@@ -136,7 +188,7 @@ def compile_trace(*, qemu_plugin: bool) -> Path:
     for name in _SOURCES:
         state.update(sources[name])
     kind = "plugin" if qemu_plugin else "hook"
-    units = ["trace.c", *(["qemu_plugin.c"] if qemu_plugin else [])]
+    units = ["trace.c", "memory_model.c", *(["qemu_plugin.c"] if qemu_plugin else [])]
 
     def make(target: Path) -> None:
         target.mkdir()

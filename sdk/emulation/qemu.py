@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from zeroskip.boards import Board
-from zeroskip.emulation.profile import Marks, Profile, compile_trace, read_profile
+from zeroskip.emulation.profile import Marks, Profile, compile_trace, memory_shape, read_profile
 from zeroskip.errors import EmulationError, ToolError
 from zeroskip.tools import run_tool, tail
 
@@ -24,6 +24,9 @@ def run(image: Path, board: Board, folder: Path, marks: Marks, timeout_s: float)
     # QEMU splits plugin arguments at commas: short names inside `folder` have none.
     (folder / _PLUGIN).symlink_to(compile_trace(qemu_plugin=True))
     arguments = ",".join(f"{name}={address}" for name, address in vars(marks).items())
+    shape = memory_shape(board)
+    if shape is not None:
+        arguments += ",memory=" + ":".join(map(str, shape))
     try:
         done = run_tool(
             [

@@ -33,9 +33,11 @@ struct trace_block {
     struct trace_block *next; /* in its bucket */
     struct trace_edge *edges; /* to the blocks that followed, most recently found first */
     struct counts counts;
+    struct counts mispredicted;
     uint32_t address;
     uint32_t size;
     enum action action;
+    unsigned taken; /* a saturating counter of two bits: 2 and 3 predict a branch taken */
 };
 
 struct trace {
@@ -44,15 +46,23 @@ struct trace {
     struct trace_marks marks;
     uint32_t region;
     uint32_t next_op;
+    struct memory_model *memory; /* NULL: not asked for */
+    struct memory_counts *waits; /* per region */
+    uint32_t waits_length;
     bool failed; /* memory ran out: the counts are incomplete */
 };
 
-struct trace *trace_new(const struct trace_marks *marks)
+struct trace *trace_new(const struct trace_marks *marks, const struct memory_shape *shape)
 {
     struct trace *trace = calloc(1, sizeof *trace);
-    if (trace != NULL) {
-        trace->marks = *marks;
-        trace->region = PAUSED;
+    if (trace == NULL) {
+        return NULL;
+    }
+    trace->marks = *marks;
+    trace->region = PAUSED;
+    if (shape != NULL && (trace->memory = memory_new(shape)) == NULL) {
+        trace_free(trace);
+        return NULL;
     }
     return trace;
 }
@@ -69,9 +79,14 @@ void trace_free(struct trace *trace)
                 edge = next_edge;
             }
             free(block->counts.of_region);
+            free(block->mispredicted.of_region);
             free(block);
             block = next_block;
         }
+    }
+    if (trace != NULL) {
+        memory_free(trace->memory);
+        free(trace->waits);
     }
     free(trace);
 }
@@ -146,6 +161,39 @@ static void count_edge(struct trace *trace, struct trace_block *from, const stru
     count(trace, &edge->counts);
 }
 
+static void predict(struct trace *trace, struct trace_block *from, const struct trace_block *to)
+{
+    const bool taken = to->address != from->address + from->size;
+    if (taken != (from->taken >= 2u)) {
+        count(trace, &from->mispredicted);
+    }
+    if (taken && from->taken < 3u) {
+        from->taken++;
+    } else if (!taken && from->taken > 0) {
+        from->taken--;
+    }
+}
+
+/* Where waits are counted now, NULL for nowhere. */
+static struct memory_counts *waits(struct trace *trace)
+{
+    if (trace->region == PAUSED) {
+        return NULL;
+    }
+    if (trace->region >= trace->waits_length) {
+        const uint32_t length = trace->region + 16u;
+        struct memory_counts *grown = realloc(trace->waits, length * sizeof *grown);
+        if (grown == NULL) {
+            trace->failed = true;
+            return NULL;
+        }
+        memset(grown + trace->waits_length, 0, (length - trace->waits_length) * sizeof *grown);
+        trace->waits = grown;
+        trace->waits_length = length;
+    }
+    return &trace->waits[trace->region];
+}
+
 /* A branch belongs to the region it leaves, so it is counted before the switch. */
 void trace_enter(struct trace *trace, struct trace_block *block)
 {
@@ -154,6 +202,7 @@ void trace_enter(struct trace *trace, struct trace_block *block)
     }
     if (trace->region != PAUSED && trace->previous != NULL) {
         count_edge(trace, trace->previous, block);
+        predict(trace, trace->previous, block);
     }
     switch (block->action) {
     case ACTION_NONE: break;
@@ -168,12 +217,38 @@ void trace_enter(struct trace *trace, struct trace_block *block)
     case ACTION_PAUSE: trace->region = PAUSED; break;
     case ACTION_BETWEEN: trace->region = 0; break;
     }
+    if (trace->memory != NULL) {
+        memory_fetch(trace->memory, block->address, block->size, waits(trace));
+    }
     if (trace->region == PAUSED) {
         trace->previous = NULL;
         return;
     }
     count(trace, &block->counts);
     trace->previous = block;
+}
+
+void trace_load(struct trace *trace, uint32_t address)
+{
+    if (trace->memory != NULL) {
+        memory_load(trace->memory, address, waits(trace));
+    }
+}
+
+/* A line for each region: kind, place, region, count. */
+static void write_counts(FILE *file, char kind, const struct trace_block *block,
+                         const struct trace_block *to, const struct counts *counts)
+{
+    for (uint32_t r = 0; r < counts->length; r++) {
+        if (counts->of_region[r] == 0) {
+            continue;
+        }
+        fprintf(file, "%c %" PRIu32 " %" PRIu32, kind, block->address, block->size);
+        if (to != NULL) {
+            fprintf(file, " %" PRIu32, to->address);
+        }
+        fprintf(file, " %" PRIu32 " %" PRIu64 "\n", r, counts->of_region[r]);
+    }
 }
 
 bool trace_write(const struct trace *trace, const char *path)
@@ -184,22 +259,20 @@ bool trace_write(const struct trace *trace, const char *path)
     }
     for (unsigned i = 0; i < BUCKETS; i++) {
         for (const struct trace_block *b = trace->buckets[i]; b != NULL; b = b->next) {
-            for (uint32_t r = 0; r < b->counts.length; r++) {
-                if (b->counts.of_region[r] != 0) {
-                    fprintf(file, "B %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 "\n", b->address,
-                            b->size, r, b->counts.of_region[r]);
-                }
-            }
+            write_counts(file, 'B', b, NULL, &b->counts);
+            write_counts(file, 'P', b, NULL, &b->mispredicted);
             for (const struct trace_edge *e = b->edges; e != NULL; e = e->next) {
-                for (uint32_t r = 0; r < e->counts.length; r++) {
-                    if (e->counts.of_region[r] != 0) {
-                        fprintf(file,
-                                "E %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 "\n",
-                                b->address, b->size, e->to->address, r, e->counts.of_region[r]);
-                    }
-                }
+                write_counts(file, 'E', b, e->to, &e->counts);
             }
         }
+    }
+    for (uint32_t r = 0; r < trace->waits_length; r++) {
+        const struct memory_counts *w = &trace->waits[r];
+        fprintf(file,
+                "M %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+                "\n",
+                r, w->fetches, w->fetch_misses, w->fetch_stalls, w->loads, w->load_misses,
+                w->load_stalls);
     }
     if (!trace->failed) {
         fputs("END\n", file);
@@ -213,4 +286,14 @@ void trace_unicorn_block(void *engine, uint64_t address, uint32_t size, void *us
     struct trace *trace = user;
     (void)engine;
     trace_enter(trace, trace_block(trace, (uint32_t)address & ~1u, size));
+}
+
+void trace_unicorn_load(void *engine, int type, uint64_t address, int size, int64_t value,
+                        void *user)
+{
+    (void)engine;
+    (void)type;
+    (void)size;
+    (void)value;
+    trace_load(user, (uint32_t)address);
 }

@@ -1,5 +1,6 @@
 /*
- * trace.h - count how often basic blocks and the branches between them execute.
+ * trace.h - count how often basic blocks and the branches between them execute, how often a
+ * branch goes against its prediction, and the cycles that the core waits for its flash.
  *
  * Shared by the QEMU plugin and the Unicorn hook. What is executed is counted for a
  * region: 0 is the runtime between two ops, 1 + k is op k, and nothing is counted outside.
@@ -9,6 +10,8 @@
  */
 #ifndef TRACE_H
 #define TRACE_H
+
+#include "memory_model.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +28,8 @@ struct trace_marks {
 struct trace;
 struct trace_block;
 
-/* NULL if memory ran out. */
-struct trace *trace_new(const struct trace_marks *marks);
+/* Without `shape` nothing is counted of the flash. NULL if memory ran out. */
+struct trace *trace_new(const struct trace_marks *marks, const struct memory_shape *shape);
 void trace_free(struct trace *trace);
 
 /* The block of `size` bytes at `address`, made on first use; NULL if memory ran out. */
@@ -35,13 +38,22 @@ struct trace_block *trace_block(struct trace *trace, uint32_t address, uint32_t 
 /* `block` is about to execute. NULL is ignored. */
 void trace_enter(struct trace *trace, struct trace_block *block);
 
+/* Data at `address` is read. */
+void trace_load(struct trace *trace, uint32_t address);
+
 /*
- * Write lines "B address size region count" and "E address size target region count" (all
- * in decimal), then "END". False if the file could not be written or memory had run out.
+ * Write lines, all numbers in decimal, then "END":
+ *   B address size region count             executions of a block
+ *   E address size target region count      branches from a block
+ *   P address size region count             of those, not as a two-bit counter predicts
+ *   M region fetches misses stalls loads misses stalls
+ * False if the file could not be written or memory had run out.
  */
 bool trace_write(const struct trace *trace, const char *path);
 
-/* Unicorn's UC_HOOK_BLOCK callback; `user` is the trace. */
+/* Unicorn's UC_HOOK_BLOCK and UC_HOOK_MEM_READ callbacks; `user` is the trace. */
 void trace_unicorn_block(void *engine, uint64_t address, uint32_t size, void *user);
+void trace_unicorn_load(void *engine, int type, uint64_t address, int size, int64_t value,
+                        void *user);
 
 #endif

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from zeroskip import elf
 from zeroskip.boards import Board
-from zeroskip.emulation.profile import Marks, Profile, PythonTrace, compile_trace, read_profile
+from zeroskip.emulation.profile import (
+    Marks,
+    Profile,
+    PythonTrace,
+    compile_trace,
+    memory_shape,
+    read_profile,
+)
 from zeroskip.emulation.protocol import Fault
 from zeroskip.emulation.semihosting import Semihosting
 from zeroskip.errors import EmulationError, MissingToolError
@@ -37,7 +44,8 @@ def run(image: Path, board: Board, folder: Path, marks: Marks, timeout_s: float)
         python = PythonTrace(marks)
         machine.count_in_python(python)
         return machine.run(timeout_s) or python.profile
-    with _NativeTrace(compile_trace(qemu_plugin=False), marks) as native:
+    library = compile_trace(qemu_plugin=False)
+    with _NativeTrace(library, marks, memory_shape(board)) as native:
         machine.count_natively(native)
         fault = machine.run(timeout_s)
         if fault is not None or machine.exit_status != 0:
@@ -91,17 +99,20 @@ class _Machine:
     def count_natively(self, trace: _NativeTrace) -> None:
         """Let Unicorn call trace_unicorn_block() itself, past the Python binding."""
         library = ctypes.CDLL(_library_path(self._unicorn))
-        handle = ctypes.c_size_t()
         library.uc_hook_add.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
             ctypes.c_uint64, ctypes.c_uint64,
         ]  # fmt: skip
-        status = library.uc_hook_add(
-            self._uc._uch, ctypes.byref(handle), self._unicorn.UC_HOOK_BLOCK,
-            trace.callback, trace.pointer, 1, 0,
-        )  # fmt: skip
-        if status != 0:
-            raise EmulationError(f"Unicorn refused the block hook: status {status}")
+        hooks = [(self._unicorn.UC_HOOK_BLOCK, trace.on_block, (1, 0))]  # 1 to 0: anywhere
+        if trace.flash is not None:
+            hooks.append((self._unicorn.UC_HOOK_MEM_READ, trace.on_load, trace.flash))
+        for kind, callback, (begin, end) in hooks:
+            handle = ctypes.c_size_t()
+            status = library.uc_hook_add(
+                self._uc._uch, ctypes.byref(handle), kind, callback, trace.pointer, begin, end
+            )
+            if status != 0:
+                raise EmulationError(f"Unicorn refused a hook: status {status}")
 
     def run(self, timeout_s: float) -> Fault | None:
         """Run from reset until the firmware exits. Returns a fault if there was one."""
@@ -143,17 +154,21 @@ class _Machine:
 class _NativeTrace:
     """A struct trace of the compiled trace.c."""
 
-    def __init__(self, library: Path, marks: Marks) -> None:
+    def __init__(self, library: Path, marks: Marks, shape: tuple[int, ...] | None) -> None:
         self._library = ctypes.CDLL(str(library))
         self._library.trace_new.restype = ctypes.c_void_p
         self._library.trace_free.argtypes = [ctypes.c_void_p]
         self._library.trace_write.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library.trace_write.restype = ctypes.c_bool
         values = (marks.run, marks.op, marks.op_end, marks.between, marks.stop)
-        self.pointer = self._library.trace_new((ctypes.c_uint32 * 5)(*values))
+        self._library.trace_new.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        numbers = None if shape is None else (ctypes.c_uint32 * len(shape))(*shape)
+        self.flash = None if shape is None else (shape[0], shape[0] + shape[1] - 1)
+        self.pointer = self._library.trace_new((ctypes.c_uint32 * 5)(*values), numbers)
         if not self.pointer:
             raise EmulationError("no memory for the instruction counter")
-        self.callback = ctypes.cast(self._library.trace_unicorn_block, ctypes.c_void_p)
+        self.on_block = ctypes.cast(self._library.trace_unicorn_block, ctypes.c_void_p)
+        self.on_load = ctypes.cast(self._library.trace_unicorn_load, ctypes.c_void_p)
 
     def __enter__(self) -> _NativeTrace:
         return self
