@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from zeroskip.boards._table import Table
 from zeroskip.boards.description import (
+    PIPELINE_CLASSES,
     Board,
     Cache,
     ChipId,
@@ -25,6 +26,7 @@ from zeroskip.boards.description import (
     Core,
     Emulation,
     FlashTiming,
+    Pipeline,
     Power,
     Programming,
     Region,
@@ -39,8 +41,8 @@ T = TypeVar("T")
 
 __all__ = [
     "SCHEMA", "Board", "Cache", "ChipId", "Clock", "Compiler", "Console", "Core", "Emulation",
-    "FlashTiming", "Power", "Programming", "Region", "Stack", "Timing", "Trigger", "core_names",
-    "load", "load_core", "names", "parse", "parse_core",
+    "FlashTiming", "Pipeline", "Power", "Programming", "Region", "Stack", "Timing", "Trigger",
+    "core_names", "load", "load_core", "names", "parse", "parse_core",
 ]  # fmt: skip
 
 
@@ -135,6 +137,7 @@ def parse_core(document: Mapping[str, Any], where: str) -> Core:
     top = Table(document, where)
     compiler = top.table("compiler")
     timing = top.optional_table("timing")
+    pipeline = top.optional_table("pipeline")
     core = Core(
         name=top.text("name"),
         unicorn_cpu=top.text("unicorn_cpu"),
@@ -144,8 +147,10 @@ def parse_core(document: Mapping[str, Any], where: str) -> Core:
             zig_target=compiler.text("zig_target"),
             zig_cpu=compiler.text("zig_cpu"),
         ),
-        timing=None if timing is None else _timing(timing),
+        timing=_pipeline(pipeline) if pipeline else _timing(timing) if timing else None,
     )
+    if timing and pipeline:
+        raise top.error("pipeline", "a core has a table of timing or a pipeline, not both")
     compiler.finish()
     top.finish()
     return core
@@ -232,6 +237,29 @@ def _timing(table: Table) -> Timing:
     cycles = {key: table.integer(key, -8, 64) for key in fields if key not in texts}
     table.finish()
     return Timing(**texts, **cycles)  # type: ignore[arg-type]
+
+
+def _pipeline(table: Table) -> Pipeline:
+    latencies = table.table("latency")
+    latency = {}
+    for name in PIPELINE_CLASSES:
+        if latencies.has(name):
+            late, early = latencies.integers(name, 2, 0, 64)
+            latency[name] = late, early
+    latencies.finish()
+    apart = set()
+    for text in table.texts("apart"):
+        older, _, younger = text.partition(" ")
+        if not {older, younger} <= {"*", *PIPELINE_CLASSES}:
+            raise table.error("apart", f"'{text}' is not two classes")
+        apart.add((older, younger))
+    given = {"latency": latency, "apart": frozenset(apart)}
+    given |= {key: table.text(key) for key in ("name", "known_error", "source")}
+    given["narrow_pairs"] = table.boolean("narrow_pairs")
+    numbers = [key for key in Pipeline.__dataclass_fields__ if key not in given]
+    cycles = {key: table.integer(key, 0, 64) for key in numbers}
+    table.finish()
+    return Pipeline(**given, **cycles)  # type: ignore[arg-type]
 
 
 def _region(table: Table) -> Region:

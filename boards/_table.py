@@ -47,6 +47,15 @@ class Table:
             raise self.error(key, f"{value} is outside {low}..{high}")
         return value
 
+    def integers(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
+        value = self._take(key)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.error(key, f"must be a list of {count} integers, not {value!r}")
+        for item in value:
+            if not isinstance(item, int) or isinstance(item, bool) or not low <= item <= high:
+                raise self.error(key, f"{item!r} is no integer of {low}..{high}")
+        return tuple(value)
+
     def number(self, key: str, low: float, high: float) -> float:
         value = self._take(key)
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,58 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Pipeline:
+    """A core that issues in order, one or two instructions at a time, as
+    sdk/emulation/scoreboard.py runs it. Times are in cycles.
+
+    `width` instructions can issue at once; with `narrow_pairs` the second can only be a branch or
+    an IT of 16 bits behind another of 16 bits ("limited dual issue"). `latency` gives by class
+    the cycles from issue to the first in which the result can be used, by the ALU and by what
+    needs its operand earlier: addresses, and operands that are shifted or taken apart first. 0: by
+    an instruction issued together with it. `apart` lists pairs of classes that cannot issue
+    together, "*" being any, the older one first.
+
+    The others are what loads, branches and long instructions take beside: `accumulate` from a
+    multiply to the accumulator of the next one, `load_accumulate` from a load to an accumulator,
+    `load_store` from a load to the data of a store; `multiple_words` words of a multiple transfer a
+    cycle; `branch_taken` the cycles of a branch that is taken as foreseen, `branch_folded` if
+    it issues with the instruction before, `mispredicted` the cycles that others take more (0 where
+    nothing is predicted), `indirect` those of a branch to a register more than of others,
+    `pop_pc` of a multiple load of the program counter. `divide`, `float_divide`, `barrier` and
+    `system` are how long those keep others from issuing.
+    """
+
+    name: str
+    known_error: str
+    source: str
+    width: int
+    narrow_pairs: bool
+    latency: Mapping[str, tuple[int, int]]
+    apart: frozenset[tuple[str, str]]
+    accumulate: int
+    load_accumulate: int
+    load_store: int
+    multiple_words: int
+    branch_taken: int
+    branch_folded: int
+    mispredicted: int
+    indirect: int
+    pop_pc: int
+    divide: int
+    float_divide: int
+    float_accumulate_gap: int
+    barrier: int
+    system: int
+    muls_flags: int
+
+
+PIPELINE_CLASSES: Final = (
+    "arithmetic", "logic", "shift", "shifted", "bitfield", "dsp", "multiply", "divide", "load",
+    "load_part", "store", "multiple", "float", "float_accumulate", "float_load", "branch", "other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Core:
     """A processor core. `timing` is None where no cycle estimate exists yet."""
 
@@ -221,7 +275,7 @@ class Core:
     unicorn_cpu: str
     cycle_counter: str
     compiler: Compiler
-    timing: Timing | None
+    timing: Timing | Pipeline | None
 
 
 @dataclass(frozen=True)

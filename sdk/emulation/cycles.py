@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from zeroskip import elf
-from zeroskip.boards import Timing
+from zeroskip.boards import Pipeline, Timing
 from zeroskip.emulation.profile import Region
+from zeroskip.emulation.scoreboard import ScoreboardModel
 from zeroskip.emulation.thumb import Decoder, Instruction, Kind, halfword_count
 
 
@@ -32,6 +33,13 @@ class Flow:
     executed: Counter[int]
     taken: Counter[int]
     targets: Counter[tuple[int, int]]  # (branch, target)
+
+
+def model_of(image: elf.Elf, timing: Timing | Pipeline) -> CycleModel | ScoreboardModel:
+    """What prices regions of a program, by the kind of table that its core has."""
+    if isinstance(timing, Pipeline):
+        return ScoreboardModel(image, timing)
+    return CycleModel(image, timing)
 
 
 class CycleModel:

@@ -23,7 +23,7 @@ from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
 from zeroskip.converters.planner import Choice, Prefer
 from zeroskip.emulation import protocol
-from zeroskip.emulation.cycles import CycleModel
+from zeroskip.emulation.cycles import CycleModel, model_of
 from zeroskip.emulation.profile import Region
 from zeroskip.emulation.run import choose_emulator, execute, read_report
 from zeroskip.errors import EmulationError, InputError
@@ -131,7 +131,7 @@ def _emulate(
         (folder / protocol.INPUT_FILE).write_bytes(protocol.encode_inputs(inputs))
         profile = execute(built, image, folder, choose_emulator(), _TIMEOUT_S)
         report = read_report(folder, image)
-    model = CycleModel(image, timing)
+    model = model_of(image, timing)
     regions = [profile[1 + i] for i in range(count)]
     return (
         [model.cycles(region) for region in regions],

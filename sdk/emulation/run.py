@@ -14,7 +14,7 @@ import numpy.typing as npt
 from zeroskip import elf, firmware
 from zeroskip.boards import Board
 from zeroskip.emulation import protocol, qemu, unicorn_machine
-from zeroskip.emulation.cycles import CycleModel, count_instructions
+from zeroskip.emulation.cycles import count_instructions, model_of
 from zeroskip.emulation.profile import Profile, marks_of
 from zeroskip.emulation.protocol import Fault
 from zeroskip.errors import EmulationError, InputError, MissingToolError
@@ -228,7 +228,7 @@ def _region_counts(profile: Profile, image: elf.Elf, board: Board) -> dict[int, 
     timing = board.core.timing
     if timing is None:
         return {r: (count_instructions(image, c), 0) for r, c in profile.items()}
-    model = CycleModel(image, timing)
+    model = model_of(image, timing)
     return {r: (model.instructions(c), model.cycles(c)) for r, c in profile.items()}
 
 

@@ -5,6 +5,7 @@ Decoding is Capstone's.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
@@ -83,13 +84,27 @@ _COMPUTING = frozenset(
 )  # fmt: skip
 
 
+class Unit(Enum):
+    """What pipelines tell apart among the instructions that are ALU to the additive tables."""
+
+    ARITHMETIC = "arithmetic"  # additions, subtractions, moves and comparisons
+    LOGIC = "logic"
+    SHIFT = "shift"
+    SHIFTED = "shifted"  # an operand is shifted on the way
+    BITFIELD = "bitfield"  # extraction, insertion, extension, reversal
+    MULTIPLY = "multiply"  # of halves and of pairs of them
+    DSP = "dsp"  # parallel and saturating arithmetic, packing, extension with addition
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One decoded instruction.
 
-    `registers` is the length of a multiple transfer's list, in words. `writes` and
-    `address_uses` are core registers, as Capstone numbers them: what it writes, what its
-    address is computed from.
+    `registers` is the length of a multiple transfer's list, in words. `writes`, `reads` and
+    `address_uses` are registers, as Capstone numbers them: what it writes, what it reads, and of
+    that what its address is computed from; `accumulator` is the one that a multiply-accumulate
+    adds to, `early` those that are shifted or taken apart first. `part` says that a load is of
+    less than a word.
     """
 
     address: int
@@ -99,6 +114,12 @@ class Instruction:
     registers: int = 0
     writes: frozenset[int] = frozenset()
     address_uses: frozenset[int] = frozenset()
+    reads: frozenset[int] = frozenset()
+    early: frozenset[int] = frozenset()
+    accumulator: frozenset[int] = frozenset()
+    unit: Unit = Unit.ARITHMETIC
+    sets_flags: bool = False
+    part: bool = False
 
     @property
     def end(self) -> int:
@@ -159,7 +180,7 @@ class Decoder:
         names = self._names
         kind = self._classes.get(raw.id, Kind.ALU)
         mnemonic = raw.mnemonic
-        _, written = raw.regs_access()
+        read, written = raw.regs_access()
         writes = frozenset(r for r in written if r != names.ARM_REG_CPSR)
         memory = [o.mem for o in raw.operands if o.type == self._memory_operand]
         uses = {r for m in memory for r in (m.base, m.index) if r}
@@ -186,6 +207,15 @@ class Decoder:
             kind = Kind.WRITE_PC
         compare_and_branch = raw.id in (names.ARM_INS_CBZ, names.ARM_INS_CBNZ)
         always = raw.cc in (names.ARM_CC_AL, names.ARM_CC_INVALID)
+        unit, early = _unit(raw, names)
+        accumulator: set[int] = set()
+        name = raw.insn_name()
+        if kind is Kind.MULTIPLY_LONG_ACCUMULATE or name.startswith(("smlal", "smlsl")):
+            accumulator = {o.reg for o in raw.operands[:2]}
+        elif kind is Kind.MULTIPLY_ACCUMULATE or name.startswith(("smla", "smls", "smmla")):
+            accumulator = {raw.operands[-1].reg}
+        elif kind is Kind.FLOAT_MULTIPLY_ACCUMULATE:
+            accumulator = {raw.operands[0].reg}
         return Instruction(
             address=raw.address,
             size=raw.size,
@@ -194,7 +224,41 @@ class Decoder:
             registers=registers,
             writes=writes,
             address_uses=frozenset(uses - {names.ARM_REG_PC}),
+            reads=frozenset(r for r in read if r not in (names.ARM_REG_CPSR, names.ARM_REG_PC)),
+            early=early if kind is Kind.ALU else frozenset(),
+            accumulator=frozenset(accumulator),
+            unit=unit,
+            sets_flags=names.ARM_REG_CPSR in written or bool(raw.update_flags),
+            part=name[:4] in ("ldrb", "ldrh", "ldrs"),
         )
+
+
+_SHIFTS = frozenset("asr lsl lsr ror rrx".split())
+_BITFIELD = frozenset(
+    "bfc bfi sbfx ubfx rbit rev rev16 revsh clz sxtb sxth uxtb uxth sxtb16 uxtb16".split()
+)
+_ARITHMETIC = frozenset("add addw adr sub subw mov movw movt cmp cmn rsb adc sbc".split())
+_DSP = re.compile(r"(pkh|[qsu]+h?(add|sub|asx|sax)|[su]xta|q?d?(add|sub)|[su]sat|sel|usad)")
+
+
+def _unit(raw: Any, names: Any) -> tuple[Unit, frozenset[int]]:
+    """The unit of an ALU instruction and the registers that it shifts or takes apart."""
+    name = raw.insn_name()
+    sources = [o for o in raw.operands[1:] if o.type == names.ARM_OP_REG]
+    shifted = frozenset(o.reg for o in sources if o.shift.type != names.ARM_SFT_INVALID)
+    if name in _SHIFTS:
+        return Unit.SHIFT, frozenset()
+    if name in _BITFIELD:
+        return Unit.BITFIELD, frozenset(o.reg for o in sources)
+    if name in _ARITHMETIC or name in ("and", "orr", "eor", "bic", "orn", "mvn", "tst", "teq"):
+        if shifted:
+            return (Unit.SHIFT, frozenset()) if name == "mov" else (Unit.SHIFTED, shifted)
+        return (Unit.ARITHMETIC if name in _ARITHMETIC else Unit.LOGIC), frozenset()
+    if name.startswith(("smla", "smls", "smul", "smua", "smus", "smml", "smmu")):
+        return Unit.MULTIPLY, frozenset()
+    if _DSP.match(name):
+        return Unit.DSP, frozenset(o.reg for o in sources[-1:])
+    return Unit.LOGIC, frozenset()
 
 
 def _words(raw: Any, operand: Any) -> int:
