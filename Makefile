@@ -103,6 +103,10 @@ bench-host: setup ## Speed of the portable kernels beside tflite-runtime: benchm
 bench-kernels: setup ## Cycles of single layers by sparsity, emulated: benchmarks/kernel_grid.md, .svg.
 	$(BIN)/python benchmarks/kernel_grid.py --write
 
+.PHONY: bench-words
+bench-words: setup ## Zero activations skipped a word at a time: benchmarks/word_skipping.md.
+	$(BIN)/python benchmarks/word_skipping.py --write
+
 .PHONY: bench-compression
 bench-compression: setup ## Train, prune, share and encode LeNets and ResNet-8 (hours): benchmarks/compression.md.
 	$(BIN)/python benchmarks/compression.py all

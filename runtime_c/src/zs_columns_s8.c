@@ -176,8 +176,8 @@ static ZS_NOINLINE bool next_column(const struct zs_weights *w, int32_t zero, st
 bool zs_add_columns_s8(struct zs_ctx *ctx, const struct zs_weights *w, const int8_t *in,
                        int32_t zero, uint32_t *sums)
 {
-    const bool packed = w->value_codec == ZS_VALUE_PACKED;
-    if (w->position_codec != ZS_POSITION_GAP4 || (!packed && w->value_codec != ZS_VALUE_RAW)
+    const bool packed = zs_values_are(w, ZS_VALUE_PACKED);
+    if (!zs_positions_are(w, ZS_POSITION_GAP4) || (!packed && !zs_values_are(w, ZS_VALUE_RAW))
         || w->zero_point != 0 || w->directory_bits[0] + w->directory_bits[1] > ZS_PEEK_BITS
         || w->directory_bits[0] == 0 || w->directory_bits[1] == 0) {
         return false;

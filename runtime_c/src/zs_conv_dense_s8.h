@@ -93,7 +93,7 @@ static bool run_dense(struct zs_ctx *ctx, const struct zs_conv *p, const int8_t 
     const int32_t group_in = p->channels / (int32_t)p->groups;
     const int32_t group_out = p->out_channels / (int32_t)p->groups;
     const int32_t area = p->out_h * p->out_w;
-    if (p->weights.position_codec != ZS_POSITION_DENSE || p->stride_x > 2 || p->out_w < TILE
+    if (!zs_positions_are(&p->weights, ZS_POSITION_DENSE) || p->stride_x > 2 || p->out_w < TILE
         || group_out < 2) {
         return false;
     }

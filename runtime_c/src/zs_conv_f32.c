@@ -62,6 +62,7 @@ typedef weight_t tap_weight_t;
 
 #define TILE 4
 #define BLOCK 32 /* pixels between two calls of finish() */
+#define ROW_LIST_COST 6
 #include "zs_conv_tile.h"
 
 #define ZS_CONV_FUNCTION zs_conv_f32

@@ -10,6 +10,8 @@
  *     is_live(row, width, zero)           whether an element is not zero
  *     tiles(...), pixel(...)              sums of TILE or more pixels with one list of taps, or
  *                                         of one pixel
+ *     TILE, BLOCK                         pixels of a tile, and between two calls of finish()
+ *     ROW_LIST_COST                       what a tap costs in a list, in pixels of a tile
  *     ZS_CONV_FUNCTION                    name of the kernel
  *     struct channel                      what turns sums into outputs
  *     read_channel(p, channel, stored)    that of an output channel
@@ -28,8 +30,8 @@
  */
 #include "zs_conv.h"
 
-/* What a tap costs in a list, in pixels of a tile. */
-#define LIST_COST 6
+/* What dropping the taps of dead channels costs for each tap of a filter, in pixels of a tile. */
+#define DROP_COST 6
 
 /* (x * RECIPROCAL(d)) >> 16 is x / d for x * d < 65536. */
 #define RECIPROCAL(d) (65536 / (d) + 1)
@@ -123,8 +125,8 @@ static void mark_live(const struct zs_conv *p, const element_t *in, struct scrat
         dead_channels += live == 0;
     }
     s->mostly_live = 4 * dead_channels < p->channels;
-    s->dead_rows = (int64_t)dead * p->out_w > (int64_t)rows * LIST_COST;
-    s->dead_channels = dead_channels * pixels > (int64_t)p->channels * LIST_COST && s->divisible
+    s->dead_rows = (int64_t)dead * p->out_w > (int64_t)rows * ROW_LIST_COST;
+    s->dead_channels = dead_channels * pixels > (int64_t)p->channels * DROP_COST && s->divisible
                        && !s->dead_rows; /* lists for a row are without them anyway */
     if (s->dead_channels) {
         for (int32_t c = 0; c < p->channels; c++) { /* a bit per channel is enough */

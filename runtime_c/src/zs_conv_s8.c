@@ -68,6 +68,7 @@ static inline sum_t zero_offset(const struct zs_conv *p, sum_t weight_sum)
 
 #define TILE 4
 #define BLOCK (ZS_DSP ? 64 : 32) /* pixels between two calls of finish() */
+#define ROW_LIST_COST (ZS_DSP ? 32 : 20)
 
 #if ZS_DSP
 #include "zs_conv_dense_s8.h"

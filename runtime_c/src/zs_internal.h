@@ -121,6 +121,13 @@ bool zs_spend(struct zs_ctx *ctx, uint64_t work);
 /* Whether this build has the kernels for the dtype. */
 bool zs_has_kernels(enum zs_dtype dtype);
 
+/* Whether elements are floats, for ops that refuse those that the build has no kernels for: without
+ * float32 kernels they need no code for their records. */
+static inline bool zs_is_float(enum zs_dtype dtype)
+{
+    return ZS_FLOAT32_KERNELS && dtype == ZS_FLOAT32;
+}
+
 /*
  * `size` bytes at data offset `offset`, or NULL (and a failed reader) if they
  * do not lie inside data.

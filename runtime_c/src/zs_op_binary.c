@@ -53,7 +53,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct binary *
     zs_tensor_read(ctx, r, &p->out);
     p->kind = zs_reader_u8(r);
     p->left_shift = 0;
-    if (p->out.dtype == ZS_FLOAT32) {
+    if (zs_is_float(p->out.dtype)) {
         zs_read_range_f32(r, &p->low_f32, &p->high_f32);
     } else {
         p->left_shift = (int32_t)zs_reader_var(r);
@@ -246,7 +246,7 @@ static void join_axes(struct binary *p)
 static void apply_run(const struct binary *p, const uint8_t *a, const uint8_t *b, void *out)
 {
 #if ZS_FLOAT32_KERNELS
-    if (p->out.dtype == ZS_FLOAT32) {
+    if (zs_is_float(p->out.dtype)) {
         for (uint32_t i = 0; i < p->dims[3]; i++) {
             ((float *)out)[i] = apply_f32(p, zs_load_f32(a), zs_load_f32(b));
             a += 4 * p->stride_a[3];

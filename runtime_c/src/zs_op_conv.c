@@ -12,7 +12,7 @@ static uint64_t round_up_4(uint64_t size)
 uint64_t zs_conv_scratch_size(const struct zs_conv *p)
 {
     const uint64_t taps = p->weights.max_row;
-    const bool f32 = p->weights.is_float;
+    const bool f32 = zs_weights_are_float(&p->weights);
     const uint64_t rows = (uint64_t)(uint32_t)p->channels * (uint32_t)p->in_h;
     return round_up_4(2 * taps) + round_up_4((f32 ? 4 : 2) * taps) + (f32 ? 12 : 8) * taps
            + round_up_4((rows + 7) / 8);
@@ -31,7 +31,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_conv 
     p->pad_top = zs_reader_var(r);
     p->pad_left = zs_reader_var(r);
     p->groups = zs_reader_var(r);
-    zs_weights_read(ctx, r, p->in.dtype == ZS_FLOAT32, &p->weights);
+    zs_weights_read(ctx, r, zs_is_float(p->in.dtype), &p->weights);
     zs_output_stage_read(ctx, r, &p->out, p->weights.rows, &p->stage);
     p->scratch = zs_reader_var(r);
 
@@ -88,7 +88,7 @@ enum zs_status zs_op_conv(struct zs_ctx *ctx, struct zs_reader *r)
     struct zs_conv p;
     parse(ctx, r, &p);
     if (ctx->arena == NULL) {
-        return !zs_has_kernels(p.in.dtype) ? ZS_ERR_UNSUP : check(ctx, r, &p);
+        return !zs_has_kernels(p.in.dtype) || p.weights.refused ? ZS_ERR_UNSUP : check(ctx, r, &p);
     }
 #if ZS_FLOAT32_KERNELS
     if (p.in.dtype == ZS_FLOAT32) {

@@ -26,7 +26,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct fully_co
 {
     zs_tensor_read(ctx, r, &p->in);
     zs_tensor_read(ctx, r, &p->out);
-    zs_weights_read(ctx, r, p->in.dtype == ZS_FLOAT32, &p->weights);
+    zs_weights_read(ctx, r, zs_is_float(p->in.dtype), &p->weights);
     p->inputs = p->weights.by_columns ? p->weights.rows : p->weights.cols;
     p->outputs = p->weights.by_columns ? p->weights.cols : p->weights.rows;
     zs_output_stage_read(ctx, r, &p->out, p->outputs, &p->stage);
@@ -201,8 +201,8 @@ static ZS_NOINLINE void run_rows_s8(struct zs_ctx *ctx, const struct fully_conne
                                     const int8_t *in, int8_t *out)
 {
     const struct zs_weights *w = &p->weights;
-    const bool plain = w->position_codec == ZS_POSITION_DENSE && w->zero_point == 0
-                       && w->value_codec == ZS_VALUE_RAW;
+    const bool plain = zs_positions_are(w, ZS_POSITION_DENSE) && w->zero_point == 0
+                       && zs_values_are(w, ZS_VALUE_RAW);
     struct zs_decoder d;
     zs_decoder_start(&d, w);
     uint32_t stored = 0;
@@ -314,7 +314,7 @@ enum zs_status zs_op_fully_connected(struct zs_ctx *ctx, struct zs_reader *r)
     struct fully_connected p;
     parse(ctx, r, &p);
     if (ctx->arena == NULL) {
-        return !zs_has_kernels(p.in.dtype) ? ZS_ERR_UNSUP : check(ctx, r, &p);
+        return !zs_has_kernels(p.in.dtype) || p.weights.refused ? ZS_ERR_UNSUP : check(ctx, r, &p);
     }
     void *acc = ctx->arena + p.scratch;
 #if ZS_FLOAT32_KERNELS

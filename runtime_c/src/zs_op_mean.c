@@ -20,7 +20,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct mean *p)
     zs_tensor_read(ctx, r, &p->out);
     p->mask = zs_reader_u8(r);
     p->multiplier = p->shift = 0;
-    if (p->in.dtype != ZS_FLOAT32) {
+    if (!zs_is_float(p->in.dtype)) {
         zs_read_scale(r, &p->multiplier, &p->shift);
     }
     uint32_t stride = 1;

@@ -42,7 +42,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct pool *p)
         p->pad[i] = (int32_t)values[4 + i];
     }
     p->offset = p->low = p->high = 0;
-    if (p->out.dtype == ZS_FLOAT32) {
+    if (zs_is_float(p->out.dtype)) {
         zs_read_range_f32(r, &p->low_f32, &p->high_f32);
     } else {
         p->offset = zs_reader_svar(r);

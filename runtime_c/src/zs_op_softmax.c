@@ -23,7 +23,7 @@ static void parse(const struct zs_ctx *ctx, struct zs_reader *r, struct softmax 
     p->axis = zs_reader_u8(r);
     p->multiplier = p->left_shift = p->diff_min = 0;
     p->beta = 0.0f;
-    if (p->in.dtype == ZS_FLOAT32) {
+    if (zs_is_float(p->in.dtype)) {
         p->beta = zs_read_finite(r);
     } else {
         p->multiplier = zs_reader_svar(r);

@@ -116,7 +116,7 @@ ZS_COLD void zs_output_stage_read(const struct zs_ctx *ctx, struct zs_reader *r,
 {
     *stage = (struct zs_output_stage){ .zero_point = out->zero_point };
     read_bias(ctx, r, channels, stage);
-    if (out->dtype == ZS_FLOAT32) {
+    if (zs_is_float(out->dtype)) {
         if (stage->bias_bits % 32 != 0 || stage->bias_shift != 0 || stage->bias_base != 0) {
             zs_reader_fail(r);
         }

@@ -18,7 +18,7 @@ void zs_huffman_start(struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
     zs_huffman_fill(d->value_table, ZS_VALUE_TABLE_BITS, w->count, &w->huffman,
-                    w->is_float ? NULL : w->codebook, w->zero_point);
+                    zs_weights_are_float(w) ? NULL : w->codebook, w->zero_point);
 }
 
 /* The weight whose code is at the top of `window`, too long for the table. */
@@ -122,7 +122,7 @@ static void take_f32(struct zs_decoder *d, float *weights, unsigned n)
 void zs_huffman_take(struct zs_decoder *d, void *weights, unsigned n)
 {
 #if ZS_FLOAT32_KERNELS
-    if (d->weights->is_float) {
+    if (zs_weights_are_float(d->weights)) {
         take_f32(d, weights, n);
         return;
     }

@@ -8,5 +8,5 @@ void zs_raw_take(struct zs_decoder *d, void *weights, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         zs_weight_store(w, values, i, weights, i);
     }
-    d->value_bit += n * (w->is_float ? 32u : 8u);
+    d->value_bit += n * (zs_weights_are_float(w) ? 32u : 8u);
 }

@@ -7,6 +7,12 @@ static uint32_t byte_count(uint32_t bits)
     return bits / 8 + (bits % 8 != 0);
 }
 
+/* Bytes of a value that is stored as it is. */
+static uint32_t value_size(const struct zs_weights *w)
+{
+    return zs_weights_are_float(w) ? 4 : 1;
+}
+
 /* Codes of each length for `count` symbols. */
 static void read_huffman(struct zs_reader *r, uint32_t count, struct zs_huffman *huffman)
 {
@@ -76,16 +82,16 @@ static void read_ans_table(const struct zs_ctx *ctx, struct zs_reader *r, struct
     const uint32_t size =
         w->ans.delta_bits != 0
             ? byte_count(8 * w->ans.count + (values - w->ans.count) * w->ans.delta_bits)
-            : values * (w->is_float ? 4u : 1u);
+            : values * value_size(w);
     if (!zs_reader_ok(&t) || size > t.left || values > 256 || slots != ZS_ANS_SUM
-        || w->ans.delta_bits > (w->is_float ? 0u : 7u)) {
+        || w->ans.delta_bits > (zs_weights_are_float(w) ? 0u : 7u)) {
         zs_reader_fail(r);
     }
 }
 
 static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
 {
-    if (w->value_codec == ZS_VALUE_ANS) {
+    if (zs_values_are(w, ZS_VALUE_ANS)) {
         read_ans_table(ctx, r, w);
         return;
     }
@@ -95,8 +101,8 @@ static void read_codebook(const struct zs_ctx *ctx, struct zs_reader *r, struct 
         zs_reader_fail(r);
         return;
     }
-    w->codebook = zs_data(ctx, r, offset, w->codebook_count * (w->is_float ? 4u : 1u));
-    if (w->value_codec == ZS_VALUE_HUFFMAN) {
+    w->codebook = zs_data(ctx, r, offset, w->codebook_count * value_size(w));
+    if (zs_values_are(w, ZS_VALUE_HUFFMAN)) {
         read_huffman(r, w->codebook_count, &w->huffman);
     } else {
         w->index_bits = zs_reader_u8(r);
@@ -128,12 +134,12 @@ static void read_ans_mask(struct zs_reader *r, struct zs_weights *w)
 /* What a position codec needs beside its stream. */
 static void read_position_table(const struct zs_ctx *ctx, struct zs_reader *r, struct zs_weights *w)
 {
-    if (w->position_codec == ZS_POSITION_BLOCK) {
+    if (zs_positions_are(w, ZS_POSITION_BLOCK)) {
         w->block_bits = zs_reader_u8(r);
         if (w->block_bits < 1 || w->block_bits > 8) {
             zs_reader_fail(r);
         }
-    } else if (w->position_codec == ZS_POSITION_GAP) {
+    } else if (zs_positions_are(w, ZS_POSITION_GAP)) {
         const uint32_t count = zs_reader_var(r);
         w->gap_escape = zs_reader_u8(r);
         const uint32_t offset = zs_reader_var(r);
@@ -143,7 +149,7 @@ static void read_position_table(const struct zs_ctx *ctx, struct zs_reader *r, s
         }
         w->gaps = zs_data(ctx, r, offset, count);
         read_huffman(r, count, &w->gap_code);
-    } else if (w->position_codec == ZS_POSITION_ANS) {
+    } else if (zs_positions_are(w, ZS_POSITION_ANS)) {
         read_ans_mask(r, w);
     }
 }
@@ -170,6 +176,10 @@ ZS_COLD void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool
     const uint8_t flags = zs_reader_u8(r);
     w->position_codec = codec & 15u;
     w->value_codec = codec >> 4;
+    if ((ZS_POSITIONS >> w->position_codec & 1) == 0 || (ZS_VALUES >> w->value_codec & 1) == 0) {
+        w->refused = true;
+        return;
+    }
     w->by_columns = (flags & 1) != 0;
     w->zero_point = zs_reader_svar(r);
     w->rows = zs_reader_var(r);
@@ -181,7 +191,7 @@ ZS_COLD void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool
         || (is_float && w->zero_point != 0)) {
         zs_reader_fail(r);
     }
-    if (w->position_codec != ZS_POSITION_DENSE) {
+    if (!zs_positions_are(w, ZS_POSITION_DENSE)) {
         const uint32_t offset = zs_reader_var(r);
         w->positions_size = zs_reader_var(r);
         w->positions = zs_data(ctx, r, offset, w->positions_size);
@@ -190,7 +200,7 @@ ZS_COLD void zs_weights_read(const struct zs_ctx *ctx, struct zs_reader *r, bool
     const uint32_t offset = zs_reader_var(r);
     w->values_size = zs_reader_var(r);
     w->values = zs_data(ctx, r, offset, w->values_size);
-    if (w->value_codec != ZS_VALUE_RAW) {
+    if (!zs_values_are(w, ZS_VALUE_RAW)) {
         read_codebook(ctx, r, w);
     }
     if (w->by_columns) {
@@ -208,12 +218,12 @@ void zs_decoder_start(struct zs_decoder *d, const struct zs_weights *weights)
     d->weights = weights;
     d->left = weights->count;
 #if ZS_CODEC_GAP
-    if (weights->position_codec == ZS_POSITION_GAP) {
+    if (zs_positions_are(weights, ZS_POSITION_GAP)) {
         zs_gap_start(d);
     }
 #endif
 #if ZS_CODEC_HUFFMAN
-    if (weights->value_codec == ZS_VALUE_HUFFMAN) {
+    if (zs_values_are(weights, ZS_VALUE_HUFFMAN)) {
         zs_huffman_start(d);
     }
 #endif
@@ -241,13 +251,13 @@ void zs_decoder_row(struct zs_decoder *d)
         const uint32_t units = zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[1]);
         const uint32_t bits = zs_bits_take(w->directory, &d->directory_bit, w->directory_bits[2]);
         d->left = elements;
-        d->position_end += w->position_codec == ZS_POSITION_BITMASK ? w->cols
-                           : w->position_codec == ZS_POSITION_GAP4  ? 4 * units
+        d->position_end += zs_positions_are(w, ZS_POSITION_BITMASK) ? w->cols
+                           : zs_positions_are(w, ZS_POSITION_GAP4)  ? 4 * units
                                                                     : units;
-        d->value_end += w->value_codec == ZS_VALUE_HUFFMAN  ? bits
-                        : w->value_codec == ZS_VALUE_PACKED ? elements * w->index_bits
-                                                            : elements * (w->is_float ? 32u : 8u);
-    } else if (w->position_codec == ZS_POSITION_GAP4 || w->position_codec == ZS_POSITION_GAP) {
+        d->value_end += zs_values_are(w, ZS_VALUE_HUFFMAN)  ? bits
+                        : zs_values_are(w, ZS_VALUE_PACKED) ? elements * w->index_bits
+                                                            : elements * 8 * value_size(w);
+    } else if (zs_positions_are(w, ZS_POSITION_GAP4) || zs_positions_are(w, ZS_POSITION_GAP)) {
         d->col -= d->row > 1 ? w->cols : 0; /* the run to the next element crosses rows */
     } else {
         d->pending = false;
@@ -260,7 +270,7 @@ static unsigned squeeze(const struct zs_weights *w, uint16_t *cols, void *weight
 {
     unsigned kept = 0;
 #if ZS_FLOAT32_KERNELS
-    if (w->is_float) {
+    if (zs_weights_are_float(w)) {
         float *values = weights;
         for (unsigned i = 0; i < n; i++) {
             if (values[i] < 0.0f || values[i] > 0.0f) {
@@ -325,37 +335,23 @@ unsigned zs_decoder_take(struct zs_decoder *d, uint16_t *cols, void *weights, un
 {
     const unsigned n = zs_decoder_positions(d, cols, max);
     zs_decoder_values(d, weights, n);
-    return d->weights->position_codec == ZS_POSITION_DENSE ? squeeze(d->weights, cols, weights, n)
+    return zs_positions_are(d->weights, ZS_POSITION_DENSE) ? squeeze(d->weights, cols, weights, n)
                                                            : n;
-}
-
-/* Whether this build can decode the pair of codecs: a bit per codec that it has. */
-static bool has_codecs(const struct zs_weights *w)
-{
-    const uint32_t positions =
-        1u << ZS_POSITION_DENSE | (uint32_t)ZS_CODEC_BITMASK << ZS_POSITION_BITMASK
-        | (uint32_t)ZS_CODEC_GAP4 << ZS_POSITION_GAP4
-        | (uint32_t)ZS_CODEC_BLOCK << ZS_POSITION_BLOCK | (uint32_t)ZS_CODEC_GAP << ZS_POSITION_GAP
-        | (uint32_t)ZS_CODEC_ANS << ZS_POSITION_ANS;
-    const uint32_t values = 1u << ZS_VALUE_RAW | (uint32_t)ZS_CODEC_PACKED << ZS_VALUE_PACKED
-                            | (uint32_t)ZS_CODEC_HUFFMAN << ZS_VALUE_HUFFMAN
-                            | (uint32_t)ZS_CODEC_ANS << ZS_VALUE_ANS;
-    return (positions >> w->position_codec & 1) != 0 && (values >> w->value_codec & 1) != 0;
 }
 
 /* Sizes that follow from the counts, so that cursors below stay in their streams. */
 static bool check_sizes(const struct zs_weights *w)
 {
     const uint64_t elements = (uint64_t)w->rows * w->cols;
-    const bool ans_positions = w->position_codec == ZS_POSITION_ANS;
-    const bool ans_values = w->value_codec == ZS_VALUE_ANS;
+    const bool ans_positions = zs_positions_are(w, ZS_POSITION_ANS);
+    const bool ans_values = zs_values_are(w, ZS_VALUE_ANS);
     if (elements > ZS_MAX_ELEMENTS || w->count > elements) {
         return false;
     }
-    if (w->position_codec == ZS_POSITION_DENSE && w->count != elements) {
+    if (zs_positions_are(w, ZS_POSITION_DENSE) && w->count != elements) {
         return false;
     }
-    if (w->position_codec == ZS_POSITION_BITMASK
+    if (zs_positions_are(w, ZS_POSITION_BITMASK)
         && w->positions_size != byte_count((uint32_t)elements)) {
         return false;
     }
@@ -365,10 +361,10 @@ static bool check_sizes(const struct zs_weights *w)
     if ((ans_positions || ans_values) && w->by_columns) {
         return false;
     }
-    if (w->value_codec == ZS_VALUE_RAW && w->values_size != w->count * (w->is_float ? 4u : 1u)) {
+    if (zs_values_are(w, ZS_VALUE_RAW) && w->values_size != w->count * value_size(w)) {
         return false;
     }
-    return w->value_codec != ZS_VALUE_PACKED
+    return !zs_values_are(w, ZS_VALUE_PACKED)
            || w->values_size == byte_count(w->count * w->index_bits);
 }
 
@@ -377,10 +373,10 @@ static bool value_is_there(const struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
     const uint32_t end = w->values_size * 8;
-    if (w->value_codec == ZS_VALUE_ANS) {
+    if (zs_values_are(w, ZS_VALUE_ANS)) {
         return d->value_left != 0 || d->value_state == ZS_ANS_START; /* each state is a symbol */
     }
-    if (w->value_codec != ZS_VALUE_PACKED) {
+    if (!zs_values_are(w, ZS_VALUE_PACKED)) {
         return d->value_bit < end;
     }
     return d->value_bit + w->index_bits <= end
@@ -391,7 +387,7 @@ static bool value_is_there(const struct zs_decoder *d)
 static uint32_t check_row(struct zs_decoder *d)
 {
     const struct zs_weights *w = d->weights;
-    const bool dense = w->position_codec == ZS_POSITION_DENSE;
+    const bool dense = zs_positions_are(w, ZS_POSITION_DENSE);
     uint32_t stored = 0;
     if (w->by_columns
         && (d->value_end > w->values_size * 8
@@ -425,20 +421,17 @@ static bool check_ends(const struct zs_decoder *d)
         return false;
     }
     return byte_count(d->value_bit) == w->values_size
-           && (w->position_codec == ZS_POSITION_DENSE
+           && (zs_positions_are(w, ZS_POSITION_DENSE)
                || byte_count(d->position_bit) == w->positions_size);
 }
 
 ZS_COLD enum zs_status zs_weights_check(const struct zs_weights *w)
 {
-    if (!has_codecs(w)) {
-        return ZS_ERR_UNSUP;
-    }
     if (!check_sizes(w)) {
         return ZS_ERR_FORMAT;
     }
 #if ZS_CODEC_ANS
-    if (w->position_codec == ZS_POSITION_ANS && !zs_ans_mask_check(w)) {
+    if (zs_positions_are(w, ZS_POSITION_ANS) && !zs_ans_mask_check(w)) {
         return ZS_ERR_FORMAT;
     }
 #endif

@@ -34,6 +34,15 @@ enum zs_value_codec {
     ZS_VALUE_ANS = 3
 };
 
+/* Codecs of this build, a bit for each. */
+#define ZS_POSITIONS                                                                               \
+    (1u << ZS_POSITION_DENSE | (uint32_t)ZS_CODEC_BITMASK << ZS_POSITION_BITMASK                   \
+     | (uint32_t)ZS_CODEC_GAP4 << ZS_POSITION_GAP4 | (uint32_t)ZS_CODEC_BLOCK << ZS_POSITION_BLOCK \
+     | (uint32_t)ZS_CODEC_GAP << ZS_POSITION_GAP | (uint32_t)ZS_CODEC_ANS << ZS_POSITION_ANS)
+#define ZS_VALUES                                                      \
+    (1u << ZS_VALUE_RAW | (uint32_t)ZS_CODEC_PACKED << ZS_VALUE_PACKED \
+     | (uint32_t)ZS_CODEC_HUFFMAN << ZS_VALUE_HUFFMAN | (uint32_t)ZS_CODEC_ANS << ZS_VALUE_ANS)
+
 #define ZS_ANS_BITS 12
 #define ZS_ANS_SUM (1u << ZS_ANS_BITS)
 #define ZS_ANS_START (1u << 16) /* the state before the first symbol was encoded */
@@ -60,6 +69,7 @@ struct zs_ans_table {
 struct zs_weights {
     unsigned position_codec;
     unsigned value_codec;
+    bool refused; /* this build lacks a codec; nothing else was read */
     bool is_float;
     bool by_columns;
     int32_t zero_point;
@@ -82,6 +92,24 @@ struct zs_weights {
     const uint8_t *directory;
     unsigned directory_bits[3]; /* elements, position units, huffman bits */
 };
+
+/* Questions about weights that were not refused; a build with one codec need not ask. */
+static inline bool zs_positions_are(const struct zs_weights *w, enum zs_position_codec codec)
+{
+    const uint32_t bit = 1u << codec;
+    return (ZS_POSITIONS & bit) != 0 && (ZS_POSITIONS == bit || w->position_codec == codec);
+}
+
+static inline bool zs_values_are(const struct zs_weights *w, enum zs_value_codec codec)
+{
+    const uint32_t bit = 1u << codec;
+    return (ZS_VALUES & bit) != 0 && (ZS_VALUES == bit || w->value_codec == codec);
+}
+
+static inline bool zs_weights_are_float(const struct zs_weights *w)
+{
+    return ZS_FLOAT32_KERNELS && w->is_float;
+}
 
 /* log2 of a table's entries, of two bytes, on the stack. A peek holds 4 codes of the gaps' table
  * and one more code of any length behind one of the values' table. */

@@ -119,7 +119,8 @@ def expected_macs(graph: Graph, op, x: np.ndarray) -> int:
     kernel_h, kernel_w = weight.shape[2:]
     pointwise = (kernel_h, kernel_w) == (1, 1) and a.stride == (1, 1) and a.padding[::2] == (0, 0)
     row_live = live.reshape(live.shape[0], 1, -1) if pointwise else live
-    row_live = skip_where_it_pays(row_live.any(axis=2), out_h, out_w, pointwise)
+    dtype = graph.tensors[op.inputs[0]].dtype
+    row_live = skip_where_it_pays(row_live.any(axis=2), out_h, out_w, pointwise, dtype)
     per_group = weight.shape[0] // a.groups
     total = 0
     for o, c, ky, kx in np.argwhere(live_weight):
@@ -132,18 +133,22 @@ def expected_macs(graph: Graph, op, x: np.ndarray) -> int:
     return total
 
 
-LIST_COST = 6
-"""What a tap costs to list, in output pixels (zs_conv_kernel.h): skipping has to save more."""
+DROP_COST = 6
+ROW_LIST_COST = {"int8": 20, "float32": 6}
+"""What a tap costs to drop, and to list for each output row, in output pixels (zs_conv_kernel.h):
+skipping has to save more."""
 
 
-def skip_where_it_pays(row_live: np.ndarray, out_h: int, out_w: int, pointwise: bool) -> np.ndarray:
+def skip_where_it_pays(
+    row_live: np.ndarray, out_h: int, out_w: int, pointwise: bool, dtype: str
+) -> np.ndarray:
     """Input rows (channel, y) that are not skipped: of those that are zero, all or none."""
     if pointwise:
         out_h, out_w = 1, out_h * out_w
     dead = ~row_live.any(axis=1)
     dead_rows = (~row_live[~dead]).sum()
-    if dead_rows * out_w > row_live.size * LIST_COST:
+    if dead_rows * out_w > row_live.size * ROW_LIST_COST[dtype]:
         return row_live
-    if dead.sum() * out_h * out_w > len(dead) * LIST_COST:
+    if dead.sum() * out_h * out_w > len(dead) * DROP_COST:
         return np.repeat(~dead[:, None], row_live.shape[1], axis=1)
     return np.ones_like(row_live)
