@@ -138,7 +138,6 @@ class _Issue:
         self._multiplied: dict[int, int] = {}  # when accumulators can go on
         self._loaded: dict[int, int] = {}  # the cycle of a load of the register
         self._float_free = 0
-        self._flags = 0
 
     @property
     def time(self) -> float:
@@ -234,8 +233,6 @@ class _Issue:
                 cycle = max(cycle, self._late.get(register, 0))
         if kind in _FLOATS:
             cycle = max(cycle, self._float_free)
-        if kind == "branch" and i.conditional and not i.reads:
-            cycle = max(cycle, self._flags)
         return cycle
 
     def _retire(self, i: Instruction, cycle: int, duration: int) -> None:
@@ -255,5 +252,3 @@ class _Issue:
                 self._loaded[register] = end
         if kind == "float_accumulate":
             self._float_free = cycle + p.float_accumulate_gap
-        if i.sets_flags:
-            self._flags = end + min(late, 1)
