@@ -60,17 +60,25 @@ M33_OPTIONS: Final = (
     "-finline-limit=10000", "-ftree-dominator-opts", "-fno-if-conversion2",
     "-fselective-scheduling", "-fno-code-hoisting", "-freorder-blocks-and-partition",
 )  # fmt: skip
+M4_SOURCE: Final = "Metro M4 at 200 MHz, GCC -O3: 536.35 (github.com/PaulStoffregen/CoreMark)"
+M7_SOURCE: Final = (
+    "Teensy 4.0 at 600 MHz, GCC -O2, code in ITCM: 2313.57 (github.com/PaulStoffregen/CoreMark)"
+)
+M0PLUS_SOURCE: Final = (
+    "the same source on rp2040js, an independent emulator with a table of its own: "
+    "10,135,677 cycles"
+)
 M33_SOURCE: Final = (
     "MPS2 AN505 at 20 MHz, zero wait states, Arm GCC, with the project's options for unrolling, "
     "inlining and alignment (github.com/GorgonMeducer/coremark_cortex-m33)"
 )
 
 COREMARK: Final = (
-    Reference("cortex-m4", "mps2-an386", ("-O3",), 2.68, 6, "Metro M4 at 200 MHz, GCC -O3: 536.35 (github.com/PaulStoffregen/CoreMark)"),
-    Reference("cortex-m7", "mps2-an500", ("-O2",), 3.856, 10, "Teensy 4.0 at 600 MHz, GCC -O2, code in ITCM: 2313.57 (github.com/PaulStoffregen/CoreMark)"),
+    Reference("cortex-m4", "mps2-an386", ("-O3",), 2.68, 6, M4_SOURCE),
+    Reference("cortex-m7", "mps2-an500", ("-O2",), 3.856, 10, M7_SOURCE),
     Reference("cortex-m33", "mps2-an505", ("-O3", *M33_OPTIONS), 3.396, 6, M33_SOURCE),
     Reference("cortex-m33", "mps2-an505", ("-Ofast", *M33_OPTIONS), 3.468, 6, M33_SOURCE),
-    Reference("cortex-m0plus", "raspberry-pi-pico", ("-O3",), 1.97, 2, "the same source on rp2040js, an independent emulator with a table of its own: 10,135,677 cycles"),
+    Reference("cortex-m0plus", "raspberry-pi-pico", ("-O3",), 1.97, 2, M0PLUS_SOURCE),
 )  # fmt: skip
 
 
@@ -154,7 +162,8 @@ def table(rows: list[Row], compiler: str) -> str:
         "# The cycle models against measured programs", "",
         "Made by `ZEROSKIP_VALIDATION=DIR make bench-timing`, whose script says what DIR holds.",
         f"Compiled here with {compiler}; references are published measurements made with other",
-        "versions of GCC, which is part of the error. Estimates are cycles at zero wait states.", "",
+        "versions of GCC, which is part of the error. Estimates are cycles at zero wait states.",
+        "",
         "| program | published | estimated | error | allowed |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
@@ -163,9 +172,9 @@ def table(rows: list[Row], compiler: str) -> str:
             f"| {row.error_percent:+.1f} % | {row.limit_percent:g} % |"
         )
     lines += [
-        "", "Sources. ML-KEM: measured cycles on a NUCLEO-L4R5ZI at zero wait states, Arm GCC 11.3.1 -O3,",
-        "mean of ten runs (github.com/mupq/pqm4, benchmarks.csv at cc2c1b9). CoreMark (figures in",
-        "iterations per second and MHz, not certified scores):", "",
+        "", "Sources. ML-KEM: measured cycles on a NUCLEO-L4R5ZI at zero wait states, Arm GCC",
+        "11.3.1 -O3, mean of ten runs (github.com/mupq/pqm4, benchmarks.csv at cc2c1b9). CoreMark",
+        "(figures in iterations per second and MHz, not certified scores):", "",
         *dict.fromkeys(f"- {r.core}: {r.source}" for r in COREMARK),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

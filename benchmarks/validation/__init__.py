@@ -1,1 +1,1 @@
-"""Other people's programs on the cycle models: built from `ZEROSKIP_VALIDATION`, never kept here."""
+"""Other people's programs on the cycle models, built from `ZEROSKIP_VALIDATION`."""
