@@ -253,13 +253,13 @@ def _pipeline(table: Table) -> Pipeline:
         if not {older, younger} <= {"*", *PIPELINE_CLASSES}:
             raise table.error("apart", f"'{text}' is not two classes")
         apart.add((older, younger))
-    given = {"latency": latency, "apart": frozenset(apart)}
+    given: dict[str, Any] = {"latency": latency, "apart": frozenset(apart)}
     given |= {key: table.text(key) for key in ("name", "known_error", "source")}
     given["narrow_pairs"] = table.boolean("narrow_pairs")
     numbers = [key for key in Pipeline.__dataclass_fields__ if key not in given]
     cycles = {key: table.integer(key, 0, 64) for key in numbers}
     table.finish()
-    return Pipeline(**given, **cycles)  # type: ignore[arg-type]
+    return Pipeline(**{**given, **cycles})
 
 
 def _region(table: Table) -> Region:

@@ -46,6 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
+        "--functions",
+        type=int,
+        nargs="?",
+        const=10,
+        default=0,
+        metavar="N",
+        help="list the N most expensive functions (10)",
+    )
+    parser.add_argument(
         "--emulator", choices=("qemu", "unicorn"), help="(QEMU if it is there, else Unicorn)"
     )
     parser.add_argument(
@@ -78,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(result, description), indent=2))
     else:
-        print("\n".join(_as_text(result, description, args.container.name)))
+        print("\n".join(_as_text(result, description, args.container.name, args.functions)))
     if not result.matches_host:
         print(f"zeroskip emulate: outputs on {board.name} differ from the host's", file=sys.stderr)
         return 1
@@ -97,6 +106,7 @@ def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
         "core": r.board.core.name,
         "clock_hz": r.board.clock.hz,
         "cycles": r.cycles,
+        "wait_cycles": r.wait_cycles,
         "instructions": r.instructions,
         "latency_ms": r.latency_ms,
         "energy_uj": None,
@@ -104,6 +114,7 @@ def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
         "provenance": "estimated",
         "timing_model": timing.name if timing else None,
         "known_error": timing.known_error if timing else None,
+        "flash_model": flash_model(r),
         "emulator": r.emulator,
         "compiler": r.firmware.compiler,
         "samples": r.samples,
@@ -126,11 +137,36 @@ def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
                 "macs_nonzero_weight": op.macs_nonzero_weight,
                 "macs_executed": _mean(counts.macs_executed, r.samples),
                 "instructions": _mean(counts.instructions, r.samples),
-                "cycles": None if counts.cycles is None else _mean(counts.cycles, r.samples),
+                "cycles": _mean_or_none(counts.cycles, r.samples),
+                "wait_cycles": _mean_or_none(counts.wait_cycles, r.samples),
             }
             for op, counts in zip(d.ops, r.ops, strict=True)
         ],
+        "functions": [
+            {
+                "name": f.name,
+                "instructions": _mean(f.instructions, r.samples),
+                "cycles": _mean_or_none(f.cycles, r.samples),
+            }
+            for f in r.functions
+        ],
     }
+
+
+def flash_model(r: EmulationResult) -> str | None:
+    """How the waits for the flash were estimated, or None if they were not."""
+    flash = r.board.flash_timing
+    if flash is None or r.wait_cycles is None:
+        return None
+    if flash.wait_states == 0:
+        return "none at this clock"
+    caches = []
+    for name, cache in (("instruction", flash.instruction_cache), ("data", flash.data_cache)):
+        if cache is not None:
+            held = "" if not flash.unified else " and data"
+            caches.append(f"{name}{held} cache of {cache.size:,} bytes")
+    extras = [*(["prefetch"] if flash.prefetch else []), *caches] or ["no cache"]
+    return f"{flash.wait_states} wait states, {', '.join(extras)}"
 
 
 def scratch_bytes(d: Description) -> int:
@@ -148,7 +184,29 @@ def scratch_bytes(d: Description) -> int:
     return max(0, d.arena_bytes - covered)
 
 
-def _as_text(r: EmulationResult, d: Description, name: str) -> list[str]:
+def _waits(r: EmulationResult) -> str:
+    model = flash_model(r)
+    if model is None:
+        missing = r.board.flash_timing is None
+        return "not estimated: " + (
+            "the board's flash is not described" if missing else "no C compiler"
+        )
+    return f"{r.wait_cycles:,} cycles (estimated: {model})"
+
+
+def _function_table(r: EmulationResult, count: int) -> list[str]:
+    rows = [
+        [
+            f.name,
+            f"{_mean(f.instructions, r.samples):,}",
+            "" if f.cycles is None else f"{_mean(f.cycles, r.samples):,}",
+        ]
+        for f in r.functions[:count]
+    ]
+    return render(["function", "instructions", "cycles"], rows, left=(0,))
+
+
+def _as_text(r: EmulationResult, d: Description, name: str, functions: int) -> list[str]:
     board, sizes = r.board, r.firmware.sizes
     timing = board.core.timing
     rows = [
@@ -180,8 +238,11 @@ def _as_text(r: EmulationResult, d: Description, name: str) -> list[str]:
     else:
         lines += [
             f"cycles        {r.cycles:,} (estimated: {timing.name}; {timing.known_error})",
+            f"flash waits   {_waits(r)}",
             f"latency       {r.latency_ms:.3f} ms (estimated)",
         ]
+    if functions:
+        lines += ["", *_function_table(r, functions), ""]
     return [
         *lines,
         f"flash         {sizes.flash:,} of {board.flash.size:,} bytes: "
@@ -212,6 +273,10 @@ def _encode(path: Path, outputs: Sequence[Array]) -> bytes:
     else:
         np.save(buffer, outputs[0])
     return buffer.getvalue()
+
+
+def _mean_or_none(total: int | None, count: int) -> int | None:
+    return None if total is None else _mean(total, count)
 
 
 def _mean(total: int, count: int) -> int:

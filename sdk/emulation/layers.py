@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroskip import boards, elf, firmware
-from zeroskip.boards import Board, Timing
+from zeroskip.boards import Board, Pipeline, Timing
 from zeroskip.converters import codecs, container
 from zeroskip.converters.codecs import EncodedMatrix
 from zeroskip.converters.ir import Conv2D, FullyConnected, Graph, Op, Quantization, Tensor
 from zeroskip.converters.planner import Choice, Prefer
 from zeroskip.emulation import protocol
-from zeroskip.emulation.cycles import CycleModel, model_of
-from zeroskip.emulation.profile import Region
+from zeroskip.emulation.cycles import model_of
+from zeroskip.emulation.profile import by_function
 from zeroskip.emulation.run import choose_emulator, execute, read_report
 from zeroskip.errors import EmulationError, InputError
 from zeroskip.runtime import Model
@@ -86,7 +86,7 @@ def roomy(board: Board) -> Board:
     )
 
 
-def timing_of(board: Board) -> Timing:
+def timing_of(board: Board) -> Timing | Pipeline:
     """What a board's cycles are priced with. Raises InputError if its core has no timing model."""
     if board.core.timing is None:
         raise InputError(f"no timing model for {board.core.name}, the core of {board.name}")
@@ -135,20 +135,13 @@ def _emulate(
     regions = [profile[1 + i] for i in range(count)]
     return (
         [model.cycles(region) for region in regions],
-        [_by_function(model, region, image) for region in regions],
+        [
+            {name: model.cycles(part) for name, part in by_function([region], image).items()}
+            for region in regions
+        ],
         [macs for _, macs in report.ops],
         report.outputs,
     )
-
-
-def _by_function(model: CycleModel, region: Region, image: elf.Elf) -> dict[str, int]:
-    """Cycles of each function's own instructions."""
-    parts: dict[str, Region] = {}
-    for block, count in region.blocks.items():
-        parts.setdefault(image.function_at(block[0]), Region()).blocks[block] += count
-    for edge, count in region.edges.items():
-        parts.setdefault(image.function_at(edge[0]), Region()).edges[edge] += count
-    return {name: model.cycles(part) for name, part in parts.items()}
 
 
 def _distinct_inputs(layers: Sequence[Layer]) -> list[Layer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -81,6 +81,18 @@ def memory_shape(board: Board) -> tuple[int, ...] | None:
         board.emulation.flash_start, board.flash.size, timing.wait_states, timing.read_bytes,
         int(timing.prefetch), int(timing.unified), *caches,
     )  # fmt: skip
+
+
+def by_function(regions: Iterable[Region], image: elf.Elf) -> dict[str, Region]:
+    """The counts of each function's own instructions, those of several regions together. The
+    waits for the flash are not split."""
+    found: dict[str, Region] = {}
+    for region in regions:
+        for counted in ("blocks", "edges", "mispredicted"):
+            for place, count in getattr(region, counted).items():
+                part = found.setdefault(image.function_at(place[0]), Region())
+                getattr(part, counted)[place] += count
+    return found
 
 
 def marks_of(image: elf.Elf) -> Marks:

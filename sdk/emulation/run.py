@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,7 +15,7 @@ from zeroskip import elf, firmware
 from zeroskip.boards import Board
 from zeroskip.emulation import protocol, qemu, unicorn_machine
 from zeroskip.emulation.cycles import count_instructions, model_of
-from zeroskip.emulation.profile import Profile, marks_of
+from zeroskip.emulation.profile import Profile, Region, by_function, marks_of
 from zeroskip.emulation.protocol import Fault
 from zeroskip.errors import EmulationError, InputError, MissingToolError
 from zeroskip.firmware import Compiler, Firmware, Optimize
@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpCounts:
-    """One op, summed over the batch. `cycles` is None for cores without a timing table.
+    """One op, summed over the batch. `cycles`, at zero wait states, is None for cores without a
+    timing table; `wait_cycles`, for the flash, None if that is not modelled.
 
     The call of the hook function that marks an op is counted with it: about ten instructions.
     """
@@ -40,7 +41,17 @@ class OpCounts:
     index: int
     instructions: int
     cycles: int | None
+    wait_cycles: int | None
     macs_executed: int
+
+
+@dataclass(frozen=True)
+class FunctionCounts:
+    """One function's own instructions, summed over the batch, without what it calls."""
+
+    name: str
+    instructions: int
+    cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,9 @@ class EmulationResult:
 
     `outputs` holds one array (N, *shape) per output of the model, in its own dtype. Totals are
     sums over the `samples` = N inferences, from the call of zs_run() to its return without the
-    hooks' own code. `stack_bytes` is the most the whole firmware used. `matches_host` says
-    whether every output is bit for bit what the host runtime gives.
+    hooks' own code. `functions` has the most expensive first. `stack_bytes` is the most the whole
+    firmware used. `matches_host` says whether every output is bit for bit what the host runtime
+    gives.
     """
 
     board: Board
@@ -60,7 +72,9 @@ class EmulationResult:
     samples: int
     total_instructions: int
     total_cycles: int | None
+    total_wait_cycles: int | None
     ops: tuple[OpCounts, ...]
+    functions: tuple[FunctionCounts, ...]
     stack_bytes: int
     matches_host: bool
 
@@ -71,13 +85,26 @@ class EmulationResult:
 
     @property
     def cycles(self) -> int | None:
-        """Cycles per inference, rounded; None if the core has no timing table."""
+        """Cycles per inference at zero wait states, rounded; None if the core has no timing
+        table."""
         return None if self.total_cycles is None else _mean(self.total_cycles, self.samples)
 
     @property
+    def wait_cycles(self) -> int | None:
+        """Cycles per inference that the core waits for its flash at the board's highest clock,
+        rounded; None if the board does not describe its flash, or a host without a C compiler
+        counted."""
+        if self.total_wait_cycles is None:
+            return None
+        return _mean(self.total_wait_cycles, self.samples)
+
+    @property
     def latency_ms(self) -> float | None:
-        """Milliseconds per inference at the board's highest clock, with zero wait states."""
-        return None if self.cycles is None else self.cycles / self.board.clock.hz * 1e3
+        """Milliseconds per inference at the board's highest clock; with the waits for the flash
+        where they are modelled."""
+        if self.cycles is None:
+            return None
+        return (self.cycles + (self.wait_cycles or 0)) / self.board.clock.hz * 1e3
 
 
 def choose_emulator(wanted: Emulator | None = None) -> Emulator:
@@ -143,8 +170,9 @@ def emulate(
         _log.info("running %d inferences under %s", samples, chosen)
         profile = execute(built, image, folder, chosen, timeout_s)
         report = read_report(folder, image)
-    counts = _region_counts(profile, image, board)
-    ops = _op_counts(counts, board, report.ops, model.op_count, samples)
+    counter = _Counter(image, board)
+    counts = {region: counter.count(counted) for region, counted in profile.items()}
+    ops = _op_counts(counts, report.ops, model.op_count, samples)
     expected = model.run(*prepared)
     matches = all(
         a.tobytes() == b.tobytes()
@@ -158,9 +186,11 @@ def emulate(
         firmware=built,
         outputs=report.outputs,
         samples=samples,
-        total_instructions=sum(i for i, _ in counts.values()),
-        total_cycles=None if board.core.timing is None else sum(c for _, c in counts.values()),
+        total_instructions=sum(c.instructions for c in counts.values()),
+        total_cycles=_sum(c.cycles for c in counts.values()),
+        total_wait_cycles=_sum(c.wait_cycles for c in counts.values()),
         ops=ops,
+        functions=_function_counts(profile, image, counter),
         stack_bytes=report.stack_bytes,
         matches_host=matches,
     )
@@ -203,12 +233,32 @@ def fault_error(fault: Fault, image: elf.Elf) -> EmulationError:
     )
 
 
+@dataclass(frozen=True)
+class _Counts:
+    instructions: int
+    cycles: int | None
+    wait_cycles: int | None
+
+
+class _Counter:
+    """What regions of one program cost on a board."""
+
+    def __init__(self, image: elf.Elf, board: Board) -> None:
+        self._image = image
+        timing = board.core.timing
+        self._model = None if timing is None else model_of(image, timing)
+        flash = board.flash_timing
+        self._no_waits = None if flash is None or flash.wait_states else 0
+
+    def count(self, region: Region) -> _Counts:
+        waits = self._no_waits if region.waits is None else region.waits.cycles
+        if self._model is None:
+            return _Counts(count_instructions(self._image, region), None, waits)
+        return _Counts(self._model.instructions(region), self._model.cycles(region), waits)
+
+
 def _op_counts(
-    counts: dict[int, tuple[int, int]],
-    board: Board,
-    executed: Sequence[tuple[int, int]],
-    op_count: int,
-    samples: int,
+    counts: Mapping[int, _Counts], executed: Sequence[tuple[int, int]], op_count: int, samples: int
 ) -> tuple[OpCounts, ...]:
     """Counts per op. The marks number ops by their order, which the records must confirm."""
     if [index for index, _ in executed] != list(range(op_count)) * samples:
@@ -216,20 +266,31 @@ def _op_counts(
     macs = [0] * op_count
     for index, count in executed:
         macs[index] += count
-    timed = board.core.timing is not None
+    regions = [counts[k + 1] for k in range(op_count)]
     return tuple(
-        OpCounts(k, counts[k + 1][0], counts[k + 1][1] if timed else None, macs[k])
-        for k in range(op_count)
+        OpCounts(k, region.instructions, region.cycles, region.wait_cycles, macs[k])
+        for k, region in enumerate(regions)
     )
 
 
-def _region_counts(profile: Profile, image: elf.Elf, board: Board) -> dict[int, tuple[int, int]]:
-    """(instructions, cycles) by region; 0 cycles for cores without a timing table."""
-    timing = board.core.timing
-    if timing is None:
-        return {r: (count_instructions(image, c), 0) for r, c in profile.items()}
-    model = model_of(image, timing)
-    return {r: (model.instructions(c), model.cycles(c)) for r, c in profile.items()}
+def _function_counts(
+    profile: Profile, image: elf.Elf, counter: _Counter
+) -> tuple[FunctionCounts, ...]:
+    found = []
+    for name, region in by_function(profile.values(), image).items():
+        counts = counter.count(region)
+        found.append(FunctionCounts(name, counts.instructions, counts.cycles))
+    return tuple(sorted(found, key=lambda f: (-(f.cycles or f.instructions), f.name)))
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """The sum, or None if a value is missing."""
+    total = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
 
 
 def _mean(total: int, count: int) -> int:

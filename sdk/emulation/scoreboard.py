@@ -141,8 +141,9 @@ class _Issue:
 
     @property
     def time(self) -> float:
-        """Cycles so far; a slot that is left counts for what follows."""
-        return self._cycle + len(self._issued) / self._p.width
+        """Cycles so far; a slot that is left counts for what follows, if that can use it."""
+        slots = 1 if self._p.narrow_pairs else self._p.width
+        return self._cycle + min(1.0, len(self._issued) / slots)
 
     def run(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:

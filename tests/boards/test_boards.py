@@ -68,21 +68,28 @@ def test_names_are_those_of_the_folders() -> None:
 def test_every_number_of_a_board_has_a_source(name: str) -> None:
     document = board_document(name)
     del document["schema"]  # a version, not a fact
-    numbers = [p for p in paths(document) if isinstance(table_of(document, p)[p[-1]], int)]
+    numbers = [p for p in paths(document) if isinstance(table_of(document, p)[p[-1]], int | float)]
     assert len(numbers) >= 12
     for path in numbers:
-        assert table_of(document, path)["source"].strip(), path
+        tables = [table_of(document, path[:depth]) for depth in range(2, len(path) + 1)]
+        assert any(table.get("source", "").strip() for table in tables), path
 
 
 def test_every_timing_table_has_a_source_and_a_known_error() -> None:
     timed = [c for n in boards.core_names() if (c := boards.load_core(n)).timing is not None]
-    assert {c.name for c in timed} == {"cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4"}
+    assert {c.name for c in timed} == set(boards.core_names())
     for core in timed:
         assert core.timing is not None
-        assert "Arm" in core.timing.source and core.timing.known_error
+        assert len(core.timing.source) > 40 and core.timing.known_error
 
 
-@pytest.mark.parametrize("path", BOARD_KEYS, ids=".".join)
+OPTIONAL = {
+    ("flash_timing",), ("flash_timing", "instruction_cache"), ("flash_timing", "data_cache"),
+    ("flash_timing", "unified"), ("power",), ("trigger",), ("programming",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [p for p in BOARD_KEYS if p not in OPTIONAL], ids=".".join)
 def test_a_missing_key_is_named(path: tuple[str, ...]) -> None:
     document = board_document()
     del table_of(document, path)[path[-1]]
@@ -94,6 +101,8 @@ def test_a_missing_key_is_named(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("value", [True, 1.5, [], "", -1])
 def test_a_value_of_the_wrong_type_is_named(path: tuple[str, ...], value: Any) -> None:
     document = board_document()
+    if isinstance(table_of(document, path)[path[-1]], bool) and value is True:
+        return
     table_of(document, path)[path[-1]] = value
     with pytest.raises(BoardError, match=f"here.toml: {'.'.join(path)}: "):
         boards.parse(document, "here.toml")
@@ -146,6 +155,8 @@ def test_core_files_are_as_strict(path: tuple[str, ...]) -> None:
 )
 def test_values_that_make_no_sense(path: tuple[str, ...], value: Any, problem: str) -> None:
     document = board_document()
+    if isinstance(table_of(document, path)[path[-1]], bool) and value is True:
+        return
     table_of(document, path)[path[-1]] = value
     with pytest.raises(BoardError, match=problem):
         boards.parse(document, "here.toml")

@@ -107,7 +107,9 @@ def test_ic_on_mps2_an505(data_root: Path) -> None:
     blob = reference_container(data_root, "ic")
     inputs = random_int8(Model(blob).inputs[0].shape, 1)
     result = emulate(blob, boards.load("mps2-an505"), [inputs], emulator="qemu", compiler="gcc")
-    assert result.matches_host and result.cycles is None and result.instructions > 1_000_000
+    assert result.matches_host and result.instructions > 1_000_000
+    # Two cores that issue at most one instruction a cycle, but for branches.
+    assert result.cycles is not None and 0.9 < result.cycles / result.instructions < 2.0
 
 
 @needs_gcc
