@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from zeroskip.cli.table import render
 from zeroskip.conversion import load_arrays
 from zeroskip.converters.container import Description, describe
 from zeroskip.emulation import EmulationResult, emulate
+from zeroskip.energy import GRADES, DutyCycle, Energy, Interval, duty_cycle, per_inference
 from zeroskip.errors import InputError
 from zeroskip.runtime import Model
 from zeroskip.tools import write_whole
@@ -46,6 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="HZ",
+        help="inferences per second: average power with sleep between",
+    )
+    parser.add_argument(
+        "--battery", type=float, metavar="MAH", help="with --rate: how long a battery lasts"
+    )
+    parser.add_argument(
         "--functions",
         type=int,
         nargs="?",
@@ -67,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     board = boards.load(args.board)
     if not args.timeout > 0:
         raise InputError(f"--timeout {args.timeout:g} must be above 0")
+    if args.battery is not None and args.rate is None:
+        raise InputError("--battery needs --rate, the inferences per second")
     model = Model.load(args.container)
     if args.output and len(model.outputs) > 1 and args.output.suffix != ".npz":
         raise InputError(f"the model has {len(model.outputs)} outputs: --output must be a .npz")
@@ -84,21 +97,30 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_whole(args.output, _encode(args.output, result.outputs))
     description = describe(blob)
+    duty = _duty_cycle(result, args.rate, args.battery)
     if args.json:
-        print(json.dumps(as_json(result, description), indent=2))
+        print(json.dumps(as_json(result, description, duty), indent=2))
     else:
-        print("\n".join(_as_text(result, description, args.container.name, args.functions)))
+        name = args.container.name
+        print("\n".join(_as_text(result, description, name, args.functions, duty)))
     if not result.matches_host:
         print(f"zeroskip emulate: outputs on {board.name} differ from the host's", file=sys.stderr)
         return 1
     return 0
 
 
-def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
-    """The object that --json prints. Counts are per inference, the mean of the batch.
+def _duty_cycle(
+    r: EmulationResult, rate_hz: float | None, battery_mah: float | None
+) -> DutyCycle | None:
+    if rate_hz is None:
+        return None
+    if r.latency_ms is None:
+        raise InputError(f"no latency is estimated for {r.board.core.name}: --rate needs one")
+    return duty_cycle(r.board, r.latency_ms, rate_hz, battery_mah)
 
-    energy_uj and energy_class are null until boards describe their current.
-    """
+
+def as_json(r: EmulationResult, d: Description, duty: DutyCycle | None = None) -> dict[str, Any]:
+    """The object that --json prints. Counts are per inference, the mean of the batch."""
     timing = r.board.core.timing
     sizes = r.firmware.sizes
     return {
@@ -109,8 +131,8 @@ def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
         "wait_cycles": r.wait_cycles,
         "instructions": r.instructions,
         "latency_ms": r.latency_ms,
-        "energy_uj": None,
-        "energy_class": None,
+        "energy": _energy_json(r),
+        "duty_cycle": None if duty is None else asdict(duty),
         "provenance": "estimated",
         "timing_model": timing.name if timing else None,
         "known_error": timing.known_error if timing else None,
@@ -151,6 +173,56 @@ def as_json(r: EmulationResult, d: Description) -> dict[str, Any]:
             for f in r.functions
         ],
     }
+
+
+def _energy(r: EmulationResult) -> Energy | None:
+    return None if r.latency_ms is None else per_inference(r.board, r.latency_ms)
+
+
+def _energy_json(r: EmulationResult) -> dict[str, Any] | None:
+    """Microjoules of one inference with everything that they rest on."""
+    energy = _energy(r)
+    if energy is None:
+        return None
+    power = energy.power
+    return {
+        "microjoules": asdict(energy.microjoules),
+        "volts": power.volts,
+        "active_ma": power.active_ma,
+        "class": power.grade,
+        "class_meaning": GRADES[power.grade].meaning,
+        "source": power.source,
+    }
+
+
+def _energy_lines(r: EmulationResult, duty: DutyCycle | None) -> list[str]:
+    energy = _energy(r)
+    if energy is None:
+        return ["energy        not estimated: the board does not describe its current"]
+    lines = [
+        f"energy        {_range(energy.microjoules, 'uJ')} (estimated: {energy.conditions}; "
+        f"{energy.power.source})"
+    ]
+    if duty is not None:
+        power = energy.power
+        lines.append(
+            f"average power {_range(duty.milliwatts, 'mW')} at {duty.rate_hz:g} inferences per "
+            f"second, {duty.busy:.1%} of the time busy (estimated; {power.sleep_mode} "
+            f"{power.sleep_ua:g} uA: {power.sleep_source})"
+        )
+        if duty.battery_hours is not None:
+            lines.append(
+                f"battery       {_range(duty.battery_hours, 'h')} with {duty.battery_mah:g} mAh at "
+                f"{power.volts:g} V (estimated, without self-discharge)"
+            )
+    return lines
+
+
+def _range(value: Interval, unit: str) -> str:
+    texts = [
+        f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in (value.typical, value.low, value.high)
+    ]
+    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]})"
 
 
 def flash_model(r: EmulationResult) -> str | None:
@@ -206,7 +278,9 @@ def _function_table(r: EmulationResult, count: int) -> list[str]:
     return render(["function", "instructions", "cycles"], rows, left=(0,))
 
 
-def _as_text(r: EmulationResult, d: Description, name: str, functions: int) -> list[str]:
+def _as_text(
+    r: EmulationResult, d: Description, name: str, functions: int, duty: DutyCycle | None
+) -> list[str]:
     board, sizes = r.board, r.firmware.sizes
     timing = board.core.timing
     rows = [
@@ -240,6 +314,7 @@ def _as_text(r: EmulationResult, d: Description, name: str, functions: int) -> l
             f"cycles        {r.cycles:,} (estimated: {timing.name}; {timing.known_error})",
             f"flash waits   {_waits(r)}",
             f"latency       {r.latency_ms:.3f} ms (estimated)",
+            *_energy_lines(r, duty),
         ]
     if functions:
         lines += ["", *_function_table(r, functions), ""]

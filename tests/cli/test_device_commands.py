@@ -15,8 +15,8 @@ from zeroskip.converters.container import describe
 from zeroskip.runtime import Model
 
 KEYS = {
-    "board", "core", "clock_hz", "cycles", "instructions", "latency_ms", "energy_uj",
-    "energy_class", "provenance", "flash_bytes", "ram_bytes", "matches_host", "layers",
+    "board", "core", "clock_hz", "cycles", "instructions", "latency_ms", "energy",
+    "wait_cycles", "flash_model", "functions", "duty_cycle", "provenance", "flash_bytes", "ram_bytes", "matches_host", "layers",
 }  # fmt: skip
 LAYER_KEYS = {
     "name", "op", "codec", "bytes", "macs", "macs_nonzero_weight", "macs_executed", "cycles",
@@ -75,7 +75,7 @@ def test_emulate_json(container: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert result["latency_ms"] == pytest.approx(result["cycles"] / 120e3)
     assert result["provenance"] == "estimated" and "Cortex-M4" in result["timing_model"]
     assert result["known_error"]
-    assert result["energy_uj"] is None and result["energy_class"] is None
+    assert result["energy"] is None and result["duty_cycle"] is None
     assert result["matches_host"] is True
     assert result["ram_bytes"]["arena"] == d.arena_bytes
     assert 0 <= result["ram_bytes"]["scratch"] < d.arena_bytes
