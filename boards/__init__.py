@@ -247,13 +247,13 @@ def _pipeline(table: Table) -> Pipeline:
             late, early = latencies.integers(name, 2, 0, 64)
             latency[name] = late, early
     latencies.finish()
-    apart = set()
+    apart = []
     for text in table.texts("apart"):
         older, _, younger = text.partition(" ")
         if not {older, younger} <= {"*", *PIPELINE_CLASSES}:
             raise table.error("apart", f"'{text}' is not two classes")
-        apart.add((older, younger))
-    given: dict[str, Any] = {"latency": latency, "apart": frozenset(apart)}
+        apart.append((older, younger))
+    given: dict[str, Any] = {"latency": latency, "apart": tuple(apart)}
     given |= {key: table.text(key) for key in ("name", "known_error", "source")}
     given["narrow_pairs"] = table.boolean("narrow_pairs")
     numbers = [key for key in Pipeline.__dataclass_fields__ if key not in given]

@@ -243,7 +243,7 @@ class Pipeline:
     width: int
     narrow_pairs: bool
     latency: Mapping[str, tuple[int, int]]
-    apart: frozenset[tuple[str, str]]
+    apart: tuple[tuple[str, str], ...]
     accumulate: int
     load_accumulate: int
     load_store: int

@@ -101,7 +101,8 @@ def test_a_missing_key_is_named(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("value", [True, 1.5, [], "", -1])
 def test_a_value_of_the_wrong_type_is_named(path: tuple[str, ...], value: Any) -> None:
     document = board_document()
-    if isinstance(table_of(document, path)[path[-1]], bool) and value is True:
+    given = table_of(document, path)[path[-1]]
+    if (isinstance(given, bool) and value is True) or (isinstance(given, float) and value == 1.5):
         return
     table_of(document, path)[path[-1]] = value
     with pytest.raises(BoardError, match=f"here.toml: {'.'.join(path)}: "):
@@ -155,7 +156,8 @@ def test_core_files_are_as_strict(path: tuple[str, ...]) -> None:
 )
 def test_values_that_make_no_sense(path: tuple[str, ...], value: Any, problem: str) -> None:
     document = board_document()
-    if isinstance(table_of(document, path)[path[-1]], bool) and value is True:
+    given = table_of(document, path)[path[-1]]
+    if (isinstance(given, bool) and value is True) or (isinstance(given, float) and value == 1.5):
         return
     table_of(document, path)[path[-1]] = value
     with pytest.raises(BoardError, match=problem):

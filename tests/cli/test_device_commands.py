@@ -16,7 +16,8 @@ from zeroskip.runtime import Model
 
 KEYS = {
     "board", "core", "clock_hz", "cycles", "instructions", "latency_ms", "energy",
-    "wait_cycles", "flash_model", "functions", "duty_cycle", "provenance", "flash_bytes", "ram_bytes", "matches_host", "layers",
+    "wait_cycles", "flash_model", "functions", "duty_cycle", "provenance", "flash_bytes",
+    "ram_bytes", "matches_host", "layers",
 }  # fmt: skip
 LAYER_KEYS = {
     "name", "op", "codec", "bytes", "macs", "macs_nonzero_weight", "macs_executed", "cycles",
@@ -42,6 +43,24 @@ def test_boards(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert [b["name"] for b in listed] == boards.names()
     assert all(b["flash"]["size"] and b["flash"]["source"] for b in listed)
+    assert cli.main(["boards", "nucleo-l4r5zi"]) == 0
+    text = capsys.readouterr().out
+    assert "0x08000000" in text and "2,097,152" in text and "DS12023" in text
+
+
+@needs_gcc
+@needs_qemu
+def test_emulate_with_a_rate_and_functions(
+    container: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["emulate", str(container), "--board", "nucleo-l4r5zi"]
+    more = ["--rate", "10", "--battery", "220", "--functions", "3"]
+    assert cli.main([*arguments, *more]) == 0
+    text = capsys.readouterr().out
+    assert "average power" in text and "220 mAh at 3 V" in text and "class A" in text
+    assert len(text[text.index("\nfunction") :].split("\n\n")[0].strip().splitlines()) == 2 + 3
+    assert cli.main([*arguments, "--battery", "220"]) == 2
+    assert "--battery needs --rate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("compiler", [pytest.param("gcc", marks=needs_gcc), "zig"])
@@ -72,10 +91,15 @@ def test_emulate_json(container: Path, tmp_path: Path, capsys: pytest.CaptureFix
     d = describe(blob)
     assert result["board"] == "nucleo-l4r5zi" and result["core"] == "cortex-m4"
     assert result["clock_hz"] == 120_000_000 and result["samples"] == len(inputs)
-    assert result["latency_ms"] == pytest.approx(result["cycles"] / 120e3)
+    assert result["wait_cycles"] > 0 and "5 wait states" in result["flash_model"]
+    in_all = result["cycles"] + result["wait_cycles"]
+    assert result["latency_ms"] == pytest.approx(in_all / 120e3)
+    energy = result["energy"]
+    assert energy["microjoules"]["typical"] == pytest.approx(3 * 25 * result["latency_ms"])
+    assert energy["class"] == "A" and energy["source"] and energy["volts"] == 3
     assert result["provenance"] == "estimated" and "Cortex-M4" in result["timing_model"]
     assert result["known_error"]
-    assert result["energy"] is None and result["duty_cycle"] is None
+    assert result["duty_cycle"] is None
     assert result["matches_host"] is True
     assert result["ram_bytes"]["arena"] == d.arena_bytes
     assert 0 <= result["ram_bytes"]["scratch"] < d.arena_bytes
@@ -101,8 +125,7 @@ def test_emulate_text_with_a_random_input(
     assert cli.main(arguments) == 0
     first = capsys.readouterr().out
     assert "identical to the host's" in first and "one inference" in first
-    assert ("latency" in first and "estimated" in first) == (board == "microbit")
-    assert ("not estimated yet" in first) == (board != "microbit")
+    assert "latency" in first and "ms (estimated)" in first
     assert cli.main(arguments) == 0
     assert capsys.readouterr().out == first
 
