@@ -52,7 +52,7 @@ def _facts(board: Board) -> list[str]:
     """Every number of a board beside its source; the core's are in `--json`."""
     lines = [f"{board.name}: {board.title}, {board.vendor}, {board.core.name}"]
     for name, value in vars(board).items():
-        if not is_dataclass(value) or name == "core":
+        if not is_dataclass(value) or isinstance(value, type) or name == "core":
             continue
         facts = asdict(value)
         sources = {key: facts.pop(key) for key in tuple(facts) if key.endswith("source")}
