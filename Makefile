@@ -99,6 +99,10 @@ bench-decode: setup ## Cycles per decoded weight of every codec, emulated; write
 bench-host: setup ## Speed of the portable kernels beside tflite-runtime: benchmarks/host.md.
 	$(TEST_ENV) $(BIN)/python benchmarks/host.py --write
 
+.PHONY: bench-eie
+bench-eie: setup ## The simulated EIE against its paper: benchmarks/eie.md.
+	$(TEST_ENV) $(BIN)/python benchmarks/eie.py --write
+
 .PHONY: bench-timing
 bench-timing: setup ## The cycle models against programs in ZEROSKIP_VALIDATION: benchmarks/timing_validation.md.
 	$(TEST_ENV) $(BIN)/python benchmarks/timing_validation.py --write
