@@ -156,7 +156,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     shown = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in shown["layers"]] == ["first", "second"]
     assert cli.main([*arguments, "--rate", "3"]) == 2
-    assert "--rate does not apply" in capsys.readouterr().err
+    assert "--rate has no meaning for eie-64pe" in capsys.readouterr().err
 
 
 def test_a_model_without_such_layers_is_refused() -> None:
