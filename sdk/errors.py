@@ -61,6 +61,12 @@ class FlashError(ZeroSkipError):
     exit_status = 1
 
 
+class MeasureError(ZeroSkipError):
+    """A board or an instrument that does not answer, or answers something else."""
+
+    exit_status = 1
+
+
 class EmulationError(ZeroSkipError):
     """An emulated run that crashed, hung, or gave other bits than the host."""
 

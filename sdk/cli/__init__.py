@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "run": "run a container on the host",
     "build": "build firmware for a board from a container",
     "flash": "write firmware to a board",
+    "measure": "latency, accuracy and energy of a container on a board",
     "emulate": "run a container on an emulated board and count cycles per layer",
     "bench": "cycles of single layers on an emulated board, by sparsity",
     "boards": "list the boards",
