@@ -37,6 +37,12 @@ from zeroskip.boards.description import (
 from zeroskip.errors import BoardError
 
 SCHEMA: Final = 1
+DRIVERS: Final = (
+    "cmsdk", "lpc55", "nrf51", "nrf53", "rp2040", "rp2350", "stm32f4", "stm32f7", "stm32h7",
+    "stm32l4", "stm32u5",
+)  # fmt: skip
+"""Families whose firmware port there is: runtime_c/port/console_<driver>.c."""
+
 T = TypeVar("T")
 
 __all__ = [
@@ -105,10 +111,12 @@ def parse(document: Mapping[str, Any], where: str) -> Board:
         ram=_region(memory.table("ram")),
         stack=Stack(size=stack.integer("size", 256, 1 << 24), source=stack.text("source")),
         console=Console(
-            driver=console.choice("driver", ("cmsdk", "nrf51", "stm32l4", "stm32f4", "rp2040")),
+            driver=console.choice("driver", DRIVERS),
             base=console.integer("base", 0, 0xFFFFFFFF),
             clock_hz=console.integer("clock_hz", 1_000, 10**10),
             baud=console.integer("baud", 300, 10**7),
+            tx=console.integer("tx", 0, 63) if console.has("tx") else None,
+            rx=console.integer("rx", 0, 63) if console.has("rx") else None,
             source=console.text("source"),
         ),
         emulation=Emulation(
@@ -204,7 +212,7 @@ def _trigger(table: Table) -> Trigger:
     return Trigger(
         pin=table.text("pin"),
         port=table.integer("port", 0, 0xFFFFFFFF),
-        bit=table.integer("bit", 0, 31),
+        bit=table.integer("bit", 0, 63),
         source=table.text("source"),
     )
 

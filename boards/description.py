@@ -24,8 +24,7 @@ class Region:
 @dataclass(frozen=True)
 class Clock:
     """`hz` is the clock that latencies are given at: the highest the maker allows. `startup_hz`
-    is what firmware built by zeroskip runs at: it leaves the clocks as they are after reset,
-    but for the RP2040, which it takes to its crystal."""
+    is what firmware built by zeroskip sets, the same where its port can."""
 
     hz: int
     startup_hz: int
@@ -42,14 +41,17 @@ class Stack:
 
 @dataclass(frozen=True)
 class Console:
-    """The serial port that firmware prints to: a driver of runtime_c/port/console_<driver>.c,
-    the base address of its registers, the clock that its baud rate is divided from."""
+    """The serial port that firmware answers on: a driver of runtime_c/port/console_<driver>.c,
+    the base address of its registers, the clock that its baud rate is divided from; the numbers
+    of its pins where those are not the driver's."""
 
     driver: str
     base: int
     clock_hz: int
     baud: int
     source: str
+    tx: int | None = None
+    rx: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Power:
 @dataclass(frozen=True)
 class Trigger:
     """The pin that firmware drives low when a timed run begins and ends, for power analysers:
-    bit `bit` of the port whose registers lie at `port`, `pin` as the board's header names it."""
+    bit `bit` of the port whose registers lie at `port` (of nRF: 32 and on are those of P1), `pin`
+    as the board's header names it."""
 
     pin: str
     port: int

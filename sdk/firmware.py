@@ -56,6 +56,7 @@ _PORT_COMMON: Final = ("startup.c", "memory.c", "marks.S")
 _SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", ".bss", ".arena",
     ".input",
 )  # fmt: skip
+_HEADERS: Final = ("port.h", "semihost.h", "rp2.h", "stm32.h", "stm32f.h")
 _SMALL: Final = ("port/main_board", "port/console_")
 _BOOT2_BYTES: Final = 256
 
@@ -216,10 +217,14 @@ class _Driver:
                 f"-DPORT_CLOCK_HZ={board.clock.startup_hz}u",
                 f'-DPORT_BOARD_NAME="{board.name}"',
                 f"-DPORT_TRIGGER={int(board.trigger is not None)}",
+                f"-DPORT_FLASH_CACHE={int(_has_cache(board))}",
                 f"-DPORT_CONSOLE_BASE={board.console.base:#x}u",
                 f"-DPORT_CONSOLE_CLOCK_HZ={board.console.clock_hz}u",
                 f"-DPORT_CONSOLE_BAUD={board.console.baud}u",
             ]
+            for pin, number in (("TX", board.console.tx), ("RX", board.console.rx)):
+                if number is not None:
+                    defines.append(f"-DPORT_CONSOLE_{pin}={number}u")
             if board.trigger is not None:
                 defines += [
                     f"-DPORT_TRIGGER_PORT={board.trigger.port:#x}u",
@@ -327,7 +332,7 @@ def _source_files(port: Sequence[str]) -> dict[str, bytes]:
         for entry in root.joinpath(folder).iterdir():
             if entry.name.endswith((".c", ".h")):
                 files[f"{folder}/{entry.name}"] = entry.read_bytes()
-    for name in (*port, "port.h", "semihost.h", "stm32.h"):
+    for name in (*port, *_HEADERS):
         files[f"port/{name}"] = _resource("port", name)
     files["libc/string.h"] = _resource("port", "string.h")
     return files
@@ -358,6 +363,10 @@ def _sizes(parsed: elf.Elf, flash_start: int, ram_start: int) -> Sizes:
         ram_stack=size[".stack"],
         ram_data=ram_end - ram_start - size[".arena"] - size[".input"] - size[".stack"],
     )
+
+
+def _has_cache(board: Board) -> bool:
+    return board.flash_timing is not None and board.flash_timing.instruction_cache is not None
 
 
 def _input_rooms(description: Description, image: Image) -> tuple[int, ...]:
