@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "run": "run a container on the host",
     "build": "build firmware for a board from a container",
     "emulate": "run a container on an emulated board and count cycles per layer",
+    "report": "one page, JSON or CSV from the records of runs",
     "bench": "cycles of single layers on an emulated board, by sparsity",
     "boards": "list the boards",
     "doctor": "check what is installed and what would be missing",

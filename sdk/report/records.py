@@ -50,7 +50,7 @@ def run_from_emulation(r: EmulationResult, blob: bytes, name: str, optimize: str
     flash = flash_model(r)
     if timing is not None and r.cycles is not None:
         sources["cycles"] = (
-            f"estimated by the model {timing.name}, zero wait states ({timing.known_error}) from "
+            f"estimated by the model {timing.name} ({timing.known_error}) from "
             f"execution counts under {r.emulator}, {batch}"
         )
         waits = f"and waits for the flash ({flash})" if flash else "without waits for the flash"
