@@ -163,29 +163,30 @@ def _energy_lines(r: EmulationResult, duty: DutyCycle | None) -> list[str]:
     if energy is None:
         return ["energy        not estimated: the board does not describe its current"]
     lines = [
-        f"energy        {_range(energy.microjoules, 'uJ')} (estimated: {energy.conditions}; "
+        f"energy        {_range(energy.microjoules, 'uJ')}; estimated: {energy.conditions}; "
         f"{energy.power.source})"
     ]
     if duty is not None:
         power = energy.power
         lines.append(
-            f"average power {_range(duty.milliwatts, 'mW')} at {duty.rate_hz:g} inferences per "
-            f"second, {duty.busy:.1%} of the time busy (estimated; {power.sleep_mode} "
-            f"{power.sleep_ua:g} uA: {power.sleep_source})"
+            f"average power {_range(duty.milliwatts, 'mW')}; estimated: {duty.rate_hz:g} inferences "
+            f"per second, busy {duty.busy:.1%} of the time, else {power.sleep_mode} at "
+            f"{power.sleep_ua:g} uA; {power.sleep_source})"
         )
         if duty.battery_hours is not None:
             lines.append(
-                f"battery       {_range(duty.battery_hours, 'h')} with {duty.battery_mah:g} mAh at "
-                f"{power.volts:g} V (estimated, without self-discharge)"
+                f"battery       {_range(duty.battery_hours, 'h')}; estimated: "
+                f"{duty.battery_mah:g} mAh at {power.volts:g} V, without self-discharge)"
             )
     return lines
 
 
 def _range(value: Interval, unit: str) -> str:
+    """A value and its bounds, with the parenthesis left open."""
     texts = [
         f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in (value.typical, value.low, value.high)
     ]
-    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]})"
+    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]}"
 
 
 def _waits(r: EmulationResult) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from zeroskip.report.runs import Layer, Run
 
 MAX_ROWS: Final = 40
+_ZEROS_STYLE: Final = 6  # a colour and symbol that few runs have
 
 Chart = dict[str, Any]
 Bounds = tuple[float, float]
@@ -38,14 +39,18 @@ def work(runs: Sequence[Run], labels: Sequence[str]) -> Chart | None:
     chosen.sort()
     series = ["weights that are zero"]
     values = [[_percent(layers[i].sparsity) for i in chosen]]
+    styles = [_ZEROS_STYLE]
     different = not same_work(runs)
-    for run, label in zip(runs, labels, strict=True):
+    for number, (run, label) in enumerate(zip(runs, labels, strict=True)):
         skipped = [_percent(run.layers[i].skipped) for i in chosen]
         if any(v is not None for v in skipped) and (different or len(series) == 1):
             series.append(f"MACs skipped, {label}" if different else "MACs skipped")
             values.append(skipped)
+            styles.append(number)
     rows = [_title(i, layers[i].name) for i in chosen]
-    return _chart("zeros and skipped work", "%", rows, series, values, domain=[0, 100])
+    return _chart(
+        "zeros and skipped work", "%", rows, series, values, domain=[0, 100], styles=styles
+    )
 
 
 def codecs(run: Run) -> Chart:
@@ -78,10 +83,10 @@ def codec_bytes(run: Run) -> list[tuple[str, int]]:
 
 
 def same_work(runs: Sequence[Run]) -> bool:
-    """Whether all runs that know it executed the same multiply-accumulates."""
+    """Whether some run knows the multiply-accumulates executed, and all that do agree."""
     counts = {tuple(layer.macs_executed for layer in run.layers) for run in runs}
     known = [each for each in counts if any(v is not None for v in each)]
-    return len(known) <= 1
+    return len(known) == 1
 
 
 def _per_layer(
@@ -92,13 +97,14 @@ def _per_layer(
     value_of: Callable[[Run, Layer], Value],
     factors_of: Callable[[Run], Bounds | None],
 ) -> Chart | None:
-    series, values, bounds = [], [], []
-    for run, label in zip(runs, labels, strict=True):
+    series, values, bounds, styles = [], [], [], []
+    for number, (run, label) in enumerate(zip(runs, labels, strict=True)):
         found = [value_of(run, layer) for layer in run.layers]
         if all(v is None for v in found):
             continue
         factors = factors_of(run)
         series.append(label)
+        styles.append(number)
         values.append(found)
         bounds.append(
             [None if v is None or factors is None else [v * f for f in factors] for v in found]
@@ -108,7 +114,9 @@ def _per_layer(
     names = [_title(i, layer.name) for i, layer in enumerate(runs[0].layers)]
     rows, (values, bounds) = _largest(names, values, bounds)
     known = any(b is not None for row in bounds for b in row)
-    return _chart(f"{what} per layer", unit, rows, series, values, bounds if known else None)
+    return _chart(
+        f"{what} per layer", unit, rows, series, values, bounds if known else None, styles=styles
+    )
 
 
 def _largest(
@@ -138,8 +146,10 @@ def _chart(
     bounds: list[list[Any]] | None = None,
     domain: list[float] | None = None,
     named: bool = True,
+    styles: list[int] | None = None,
 ) -> Chart:
-    """The object of a chart, with a sentence for those who cannot see it."""
+    """The object of a chart, with a sentence for those who cannot see it. `styles` numbers colours
+    and symbols: a run has the same in all charts of its model."""
     said = []
     for name, found in zip(series, values, strict=True):
         known = [(v, i) for i, v in enumerate(found) if v is not None]
@@ -151,6 +161,7 @@ def _chart(
         "unit": unit,
         "rows": rows,
         "series": series,
+        "styles": styles or list(range(len(series))),
         "named": named,
         "values": [[_rounded(v) for v in found] for found in values],
         "bounds": bounds

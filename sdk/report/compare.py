@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zeroskip.errors import InputError
-from zeroskip.report.runs import Run
+from zeroskip.report.runs import EnergyFigure, Run
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,37 @@ def _shape(run: Run) -> list[tuple[object, ...]]:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """A name for each run of one model: the board, and as much as tells equal ones apart."""
-    steps = (
-        lambda run: [run.board],
-        lambda run: [run.board, run.provenance],
-        lambda run: [run.board, run.provenance, f"{run.clock_hz / 1e6:g} MHz"],
-        lambda run: [
-            run.board,
-            run.provenance,
-            f"{run.clock_hz / 1e6:g} MHz",
-            *([f"{run.compiler} -O{run.optimize}"] if run.compiler and run.optimize else []),
-        ],
-    )
-    named = [", ".join(steps[0](run)) for run in runs]
-    for step in steps[1:]:
+    named = [run.board for run in runs]
+    for more in (_provenance, _clock, _compiler):
         named = [
-            ", ".join(step(run)) if named.count(name) > 1 else name
+            f"{name}{more(run)}" if named.count(name) > 1 else name
             for run, name in zip(runs, named, strict=True)
         ]
     return [
         f"{name} ({named[: i + 1].count(name)})" if named.count(name) > 1 else name
         for i, name in enumerate(named)
     ]
+
+
+def _energy_note(e: EnergyFigure, m: EnergyFigure) -> str:
+    if e.volts != m.volts:
+        return f"measured at {m.volts:g} V, estimated for {e.volts:g} V"
+    low, high = e.microjoules.low, e.microjoules.high
+    if low is None or high is None:
+        return ""
+    return f"{'within' if low <= m.microjoules.typical <= high else 'OUTSIDE'} the bounds"
+
+
+def _provenance(run: Run) -> str:
+    return f", {run.provenance}"
+
+
+def _clock(run: Run) -> str:
+    return f", {run.clock_hz / 1e6:g} MHz"
+
+
+def _compiler(run: Run) -> str:
+    return f", {run.compiler} -O{run.optimize}" if run.compiler and run.optimize else ""
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
@@ -126,14 +136,11 @@ def _compare(e: Run, m: Run) -> list[Comparison]:
         return [Comparison(e.model.name, e.board, layer, figure, unit, a, b, note, e, m)]
 
     waits = (e.wait_cycles or 0) if same_clock else 0
-    rows = row(
-        None, "cycles", "cycles", None if e.cycles is None else e.cycles + waits, m.cycles
-    )
+    rows = row(None, "cycles", "cycles", None if e.cycles is None else e.cycles + waits, m.cycles)
     if same_clock:
         rows += row(None, "latency_ms", "ms", e.latency_ms, m.latency_ms)
         if e.energy is not None and m.energy is not None:
-            if e.energy.volts != m.energy.volts:
-                note = f"measured at {m.energy.volts:g} V, estimated for {e.energy.volts:g} V"
+            note = _energy_note(e.energy, m.energy)
             rows += row(
                 None, "energy", "\N{MICRO SIGN}J", e.energy.microjoules.typical,
                 m.energy.microjoules.typical,

@@ -51,17 +51,17 @@
       const bounded = points.filter((p) => p.bounds);
       const value = { x: "value", y: "row" };
       const marks = [Plot.gridX({ stroke: "var(--line)", strokeOpacity: 1 })];
-      if (single) marks.push(Plot.barX(points, { ...value, fill: color(0), insetTop: 2, insetBottom: 2 }));
+      if (single) marks.push(Plot.barX(points, { ...value, fill: color(chart.styles[0]), insetTop: 2, insetBottom: 2 }));
       else marks.push(Plot.ruleY(span, { y: "row", x1: 0, x2: "high", stroke: "var(--line)" }));
       marks.push(
         Plot.ruleY(bounded, {
           y: "row", x1: (p) => p.bounds[0], x2: (p) => p.bounds[1], strokeWidth: 1.5,
-          stroke: (p) => (single ? "var(--text)" : color(p.series)),
+          stroke: (p) => (single ? "var(--text)" : color(chart.styles[p.series])),
         }),
       );
       if (!single)
         marks.push(Plot.dot(points, {
-          ...value, r: 4.5, symbol: (p) => SYMBOLS[p.series % SYMBOLS.length], fill: (p) => color(p.series),
+          ...value, r: 4.5, symbol: (p) => SYMBOLS[chart.styles[p.series] % SYMBOLS.length], fill: (p) => color(chart.styles[p.series]),
         }));
       marks.push(
         Plot.ruleX([0], { stroke: "var(--quiet)" }),
@@ -86,7 +86,7 @@
       chart.series.forEach((name, s) => {
         const box = element("input", { type: "checkbox", checked: true });
         box.addEventListener("change", () => { shown[s] = box.checked; render(); });
-        const picture = swatch(s);
+        const picture = swatch(chart.styles[s]);
         picture.setAttribute("aria-hidden", "true");
         controls.append(element("label", {}, box, picture, name));
       });
@@ -101,10 +101,12 @@
     place.setAttribute("aria-label", chart.summary);
     render();
     let last = place.clientWidth;
+    let waiting = 0;
     new ResizeObserver(() => {
       if (place.clientWidth === last || place.clientWidth === 0) return;
       last = place.clientWidth;
-      requestAnimationFrame(render);
+      clearTimeout(waiting);
+      waiting = setTimeout(render, 50);
     }).observe(place);
   };
 

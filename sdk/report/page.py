@@ -1,8 +1,8 @@
 """Runs as one HTML page without outside references: tables, charts, how each figure was obtained.
 
-The page is Jinja's, with everything escaped; charts are drawn in the browser by Observable Plot
-(plot.js, made by tools/vendor_plot.sh), whose tables stand beside them for readers without. A policy in
-the page lets a browser run those two scripts and load nothing.
+The page is Jinja's, with everything escaped. Charts are drawn in the browser, by page.js with
+Observable Plot (plot.js, made by tools/vendor_plot.sh); tables beside them say the same to readers
+without scripts. A policy in the page lets a browser run those two scripts and load nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from zeroskip.report.runs import Run
 
 MAX_BYTES: Final = 2_000_000
 MAX_NAME: Final = 40
+_TABLE_RUNS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,33 @@ class ModelView:
     labels: list[str]
     charts: dict[str, int]
     codecs: list[tuple[str, int]]
-    same_work: bool
+    same_work: bool  # in every run that knows it, and one does
 
     @property
     def layers_key(self) -> str:
         return f"{self.key}-layers"
+
+    @property
+    def parts(self) -> list[range]:
+        """Indices of runs, as many together as a table on paper holds."""
+        count = len(self.runs)
+        return [range(i, min(i + _TABLE_RUNS, count)) for i in range(0, count, _TABLE_RUNS)]
+
+    @property
+    def worked(self) -> Run | None:
+        """A run that knows the multiply-accumulates executed."""
+        for run in self.runs:
+            if any(layer.macs_executed is not None for layer in run.layers):
+                return run
+        return None
+
+    def label(self, run: Run) -> str:
+        return self.labels[self.runs.index(run)]
+
+    def detail(self, run: Run) -> str:
+        """What of a label is neither the board nor whether it is measured."""
+        rest = self.label(run).removeprefix(printable(run.board))
+        return rest.removeprefix(f", {run.provenance}").removeprefix(", ")
 
 
 @dataclass
@@ -170,5 +193,3 @@ def _text(name: str) -> str:
 def _hash(script: str) -> str:
     """Of a script element's content, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
