@@ -169,8 +169,8 @@ def _energy_lines(r: EmulationResult, duty: DutyCycle | None) -> list[str]:
     if duty is not None:
         power = energy.power
         lines.append(
-            f"average power {_range(duty.milliwatts, 'mW')}; estimated: {duty.rate_hz:g} inferences "
-            f"per second, busy {duty.busy:.1%} of the time, else {power.sleep_mode} at "
+            f"average power {_range(duty.milliwatts, 'mW')}; estimated: {duty.rate_hz:g} "
+            f"inferences per second, busy {duty.busy:.1%} of the time, else {power.sleep_mode} at "
             f"{power.sleep_ua:g} uA; {power.sleep_source})"
         )
         if duty.battery_hours is not None:
