@@ -22,8 +22,14 @@ def latency(runs: Sequence[Run], labels: Sequence[str]) -> Chart | None:
 
 def energy(runs: Sequence[Run], labels: Sequence[str]) -> Chart | None:
     """Microjoules per layer and run, with their bounds; None where no run has any."""
+    named = [
+        label
+        if run.energy is None
+        else f"{label}, {run.clock_hz / 1e6:g} MHz, {printable(run.energy.conditions)}"
+        for run, label in zip(runs, labels, strict=True)
+    ]
     return _per_layer(
-        "energy", "\N{MICRO SIGN}J", runs, labels, Run.layer_microjoules, _energy_factors
+        "energy", "\N{MICRO SIGN}J", runs, named, Run.layer_microjoules, _energy_factors
     )
 
 

@@ -29,6 +29,12 @@ class Comparison:
     measurement: Run
 
     @property
+    def waits(self) -> bool:
+        """Whether the estimate has the waits for the flash in its cycles."""
+        same_clock = self.estimate.clock_hz == self.measurement.clock_hz
+        return self.figure == "cycles" and same_clock and self.estimate.wait_cycles is not None
+
+    @property
     def error(self) -> float | None:
         return self.estimated / self.measured - 1 if self.measured else None
 

@@ -113,6 +113,11 @@ class EnergyFigure(_Checked):
     grade_meaning: str | None = None
     source: str
 
+    @property
+    def conditions(self) -> str:
+        """Voltage and class: with the clock, what belongs beside the figure."""
+        return f"{self.volts:g} V, {f'class {self.grade}' if self.grade else 'measured'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FlashBytes(_Checked):

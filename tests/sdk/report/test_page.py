@@ -69,7 +69,7 @@ def made(*runs: Run) -> Page:
 def test_the_page_has_the_figures() -> None:
     text = made(run(), measured()).words
     for figure in (
-        "2.2 ms", "132 µJ", "(119 to 185)", "at 3 V, 100 MHz, class B: datasheet",
+        "2.2 ms", "132 µJ", "(119 to 185)", "at 100 MHz, 3 V, class B: datasheet",
         "10,000", "10.0 % of 100,000", "30.4 % of 10,000", "scratch 100", "900 used",
         "2.5 ms", "150 µJ", "-12.0 %", "SHA-256 " + "ab" * 32, "gap+huffman", "dense+raw",
         "1 estimated without hardware, 1 measured",
@@ -161,6 +161,9 @@ def test_charts_hold_the_values_and_bounds() -> None:
     assert latency["series"] == ["board-a, estimated", "board-a, measured"]
     assert latency["values"] == [[1.65, 0.55], [2.0625, 0.6875]]
     energy = by_title["energy per layer"]
+    assert energy["series"] == [
+        "board-a, estimated, 100 MHz, 3 V, class B", "board-a, measured, 100 MHz, 3 V, measured",
+    ]  # fmt: skip
     assert energy["values"][0] == [99.0, 33.0] and energy["bounds"][0][0] == [89.1, 138.6]
     assert energy["bounds"][1] == [None, None]
     work = by_title["zeros and skipped work"]
@@ -199,7 +202,7 @@ def test_two_models_of_one_name_are_told_apart() -> None:
 
 def test_a_measured_energy_has_no_bounds_but_its_voltage() -> None:
     text = made(measured()).words.replace("\xa0", " ")
-    assert re.search(r"150 µJ ?\d+ at 3 V, 100 MHz", text)
+    assert re.search(r"150 µJ ?\d+ at 100 MHz, 3 V, measured", text)
     assert "(None" not in text and "150 to" not in text
 
 
