@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN.json",
-        help="records of runs, from `zeroskip emulate --save`",
+        help="records of runs, from `zeroskip emulate --save` and `zeroskip measure --save`",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="REPORT.html", help="one page without outside links"

@@ -1,4 +1,4 @@
-"""Reports of runs: what `zeroskip emulate --save` and `zeroskip measure` write, on one page.
+"""Reports of runs: what `zeroskip emulate --save` and `measure --save` write, on one page.
 
 `runs` is the record of one run and its file, `records` makes records, `compare` sets estimates
 beside measurements, `page` and `tables` write them.

@@ -90,14 +90,8 @@ def run_from_emulation(r: EmulationResult, blob: bytes, name: str, optimize: str
         timing_model=timing.name if timing else None,
         known_error=timing.known_error if timing else None,
         flash_model=flash,
-        flash_bytes=FlashBytes(model=sizes.flash_model, code=sizes.flash_code),
-        ram_bytes=RamBytes(
-            arena=sizes.ram_arena,
-            scratch=scratch_bytes(d),
-            stack=r.stack_bytes,
-            stack_reserved=sizes.ram_stack,
-            data=sizes.ram_data,
-        ),
+        flash_bytes=_flash(sizes),
+        ram_bytes=replace(_ram(sizes), scratch=scratch_bytes(d), stack=r.stack_bytes),
         limits=Limits(flash=board.flash.size, ram=board.ram.size),
         matches_host=r.matches_host,
         layers=tuple(layers),
@@ -115,7 +109,8 @@ def run_from_measurement(
     cycles: int | None,
     microseconds: float | None,
     op_cycles: Sequence[int] | None,
-    microjoules: float | None,
+    op_macs: Sequence[int] | None = None,
+    microjoules: Spread | None,
     volts: float | None,
     instrument: str,
     sources: Mapping[str, str],
@@ -126,15 +121,17 @@ def run_from_measurement(
 ) -> Run:
     """The record of a measurement of the container `blob`, whose file is called `name`.
 
-    `cycles` and `microseconds` are medians of `repetitions` inferences at `clock_hz`, `op_cycles`
-    has the cycles of each op in their order; without microseconds the latency follows from cycles
-    and clock. `microjoules` of one inference needs `volts`, the supply. `sizes` is the linked image
-    that ran. `sources` says how "cycles", "latency_ms" and "energy" were obtained, of those that
-    are given. Raises InputError if one is missing, FormatError if `blob` is no container.
+    `cycles` and `microseconds` are medians over `repetitions` inferences at `clock_hz`; without
+    microseconds the latency follows from cycles and clock. `op_cycles` and `op_macs` have, in the
+    order of the ops, their cycles and the multiply-accumulates that they executed. `microjoules`
+    of one inference needs `volts`, the supply. `sizes` is the linked image that ran. `sources` says
+    how "cycles", "latency_ms", "macs_executed" and "energy" were obtained, of those that are given.
+    Raises InputError if one is missing, FormatError if `blob` is no container.
     """
     d = describe(blob)
-    if op_cycles is not None and len(op_cycles) != len(d.ops):
-        raise InputError(f"{len(op_cycles)} counts for the {len(d.ops)} ops of the model")
+    for counts in (op_cycles, op_macs):
+        if counts is not None and len(counts) != len(d.ops):
+            raise InputError(f"{len(counts)} counts for the {len(d.ops)} ops of the model")
     if microjoules is not None and volts is None:
         raise InputError("a measured energy needs the voltage it was measured at")
     if microseconds is not None:
@@ -145,14 +142,17 @@ def run_from_measurement(
     energy = None
     if microjoules is not None and volts is not None:
         energy = EnergyFigure(
-            microjoules=Spread(typical=microjoules),
-            volts=volts,
-            source=sources.get("energy", ""),
+            microjoules=microjoules, volts=volts, source=sources.get("energy", "")
         )
     layers = _layers(d)
     if op_cycles is not None:
         layers = [
             replace(layer, cycles=count) for layer, count in zip(layers, op_cycles, strict=True)
+        ]
+    if op_macs is not None:
+        layers = [
+            replace(layer, macs_executed=count)
+            for layer, count in zip(layers, op_macs, strict=True)
         ]
     return Run(
         schema=SCHEMA,
@@ -169,12 +169,8 @@ def run_from_measurement(
         cycles=cycles,
         latency_ms=latency_ms,
         energy=energy,
-        flash_bytes=None
-        if sizes is None
-        else FlashBytes(model=sizes.flash_model, code=sizes.flash_code),
-        ram_bytes=None
-        if sizes is None
-        else RamBytes(arena=sizes.ram_arena, stack_reserved=sizes.ram_stack, data=sizes.ram_data),
+        flash_bytes=None if sizes is None else _flash(sizes),
+        ram_bytes=None if sizes is None else _ram(sizes),
         limits=Limits(flash=board.flash.size, ram=board.ram.size),
         matches_host=matches_host,
         layers=tuple(layers),
@@ -234,6 +230,19 @@ def _layers(d: Description) -> list[Layer]:
         )
         for op in d.ops
     ]
+
+
+def _flash(sizes: Sizes) -> FlashBytes:
+    return FlashBytes(model=sizes.flash_model, code=sizes.flash_code)
+
+
+def _ram(sizes: Sizes) -> RamBytes:
+    return RamBytes(
+        arena=sizes.ram_arena,
+        input=sizes.ram_input,
+        stack_reserved=sizes.ram_stack,
+        data=sizes.ram_data,
+    )
 
 
 def _model(blob: bytes, name: str) -> ModelFile:

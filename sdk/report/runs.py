@@ -133,18 +133,19 @@ class FlashBytes(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class RamBytes(_Checked):
-    """What the image takes of the RAM. `scratch` is part of `arena`, `stack` the deepest use
-    seen of `stack_reserved`."""
+    """What the image takes of the RAM. `scratch` is part of `arena`, `input` a copy of the input
+    that a board's image keeps, `stack` the deepest use seen of `stack_reserved`."""
 
     arena: int
     stack_reserved: int
     data: int
+    input: int = 0
     scratch: int | None = None
     stack: int | None = None
 
     @property
     def total(self) -> int:
-        return self.arena + self.stack_reserved + self.data
+        return self.arena + self.input + self.stack_reserved + self.data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,6 @@ def test_cells_of_a_row() -> None:
 def test_boards_that_cannot_be_priced_are_refused(tmp_path: Path, capsys) -> None:
     for board, words in (
         ("nowhere", "no board 'nowhere'"),
-        ("mps2-an505", "no timing model for cortex-m33"),
         (str(tmp_path), "board.toml"),
     ):
         assert main(["bench", "--board", board]) == 2

@@ -2,13 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from device_models import small_model
 from report_runs import measured, run, saved
 
-from zeroskip import cli
+from zeroskip import boards, cli
+from zeroskip.cli import measure as measure_command
+from zeroskip.converters.container import describe
+from zeroskip.measure import Latency, Measurement
+from zeroskip.measure.power import EnergyRun
+from zeroskip.measure.protocol import Info, OpCycles
 from zeroskip.report import load
 
 needs_gcc = pytest.mark.tool("arm-none-eabi-gcc", "capstone")
@@ -94,3 +100,37 @@ def test_without_msgspec_one_line_says_so(
     path = saved(tmp_path, "run", run())
     assert cli.main(["report", str(path), "--csv", str(tmp_path / "r.csv")]) == 1
     assert "pip install 'zeroskip[report]'" in capsys.readouterr().err
+
+
+def test_a_measurement_is_a_record(tmp_path: Path) -> None:
+    blob = small_model(0)[0]
+    count = len(describe(blob).ops)
+    info = Info("nucleo-l4r5zi", 4_000_000, 0, len(blob), 1, True, 700)
+    ops = tuple(OpCycles(i, 100 + i, 10 + i) for i in range(count))
+    latency = Latency(5, 10, 1234.5, 308.625, 1200.0, 1300.0, ops)
+    energy = EnergyRun(40.0, 3.0, 39.0, 41.5, 5, "ppk2", 3.3)
+    board = boards.load("nucleo-l4r5zi")
+    done = Measurement(info, latency, True, None, energy, "measured by the cycle counter")
+    record = measure_command.record(done, blob, "small.zsk", board)
+    assert load(saved(tmp_path, "run", record)) == record
+    assert (record.provenance, record.clock_hz, record.samples) == ("measured", 4_000_000, 50)
+    assert record.latency_ms == pytest.approx(0.308625)
+    assert [(a.cycles, a.macs_executed) for a in record.layers] == [
+        (100 + i, 10 + i) for i in range(count)
+    ]
+    assert record.energy is not None and record.energy.volts == 3.3
+    assert (record.energy.microjoules.low, record.energy.microjoules.high) == (39.0, 41.5)
+    assert "ppk2 at 3.3 V and 4 MHz" in record.sources["energy"]
+    without = replace(done, energy=None)
+    assert measure_command.record(without, blob, "small.zsk", board).energy is None
+
+
+def test_an_emulated_board_is_not_recorded_as_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    container = tmp_path / "small.zsk"
+    container.write_bytes(small_model(0)[0])
+    arguments = ["measure", str(container), "--board", "mps2-an386", "--port", "/dev/nothing"]
+    assert cli.main([*arguments, "--save", str(tmp_path / "run.json")]) == 2
+    assert "is emulated" in capsys.readouterr().err
+    assert not (tmp_path / "run.json").exists()

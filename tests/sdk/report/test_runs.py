@@ -18,6 +18,7 @@ from zeroskip.emulation import emulate
 from zeroskip.errors import InputError
 from zeroskip.firmware import Sizes
 from zeroskip.report import Run, load, run_from_emulation, run_from_measurement, runs, to_json
+from zeroskip.report.runs import Spread
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -177,11 +178,17 @@ def _measurement(**changed: Any) -> Run:
         "cycles": 8000,
         "microseconds": None,
         "op_cycles": [100] * len(describe(blob).ops),
-        "microjoules": 50.0,
+        "op_macs": [70] * len(describe(blob).ops),
+        "microjoules": Spread(typical=50.0, low=49.0, high=52.0),
         "volts": 1.8,
         "instrument": "LPM01A",
-        "sources": {"cycles": "counter", "latency_ms": "counter", "energy": "LPM01A"},
-        "sizes": Sizes(1000, 2000, 300, 4096, 16),
+        "sources": {
+            "cycles": "counter",
+            "latency_ms": "counter",
+            "energy": "LPM01A",
+            "macs_executed": "firmware",
+        },
+        "sizes": Sizes(1000, 2000, 300, 20, 4096, 16),
     }
     board = boards.load("nucleo-l4r5zi")
     return run_from_measurement(blob, "small.zsk", board, **arguments | changed)
@@ -194,12 +201,13 @@ def test_a_record_of_a_measurement(tmp_path: Path) -> None:
     assert record.energy is not None and record.energy.grade is None
     assert (record.energy.microjoules.typical, record.energy.volts) == (50.0, 1.8)
     assert record.flash_bytes is not None and record.flash_bytes.total == 3000
-    assert record.ram_bytes is not None and record.ram_bytes.total == 300 + 4096 + 16
-    assert {a.cycles for a in record.layers} == {100}
+    assert record.ram_bytes is not None and record.ram_bytes.total == 300 + 20 + 4096 + 16
+    assert {(a.cycles, a.macs_executed) for a in record.layers} == {(100, 70)}
+    assert record.energy.microjoules == Spread(typical=50.0, low=49.0, high=52.0)
     assert _measurement(microseconds=1990.0).latency_ms == pytest.approx(1.99)
-    bare = _measurement(microjoules=None, volts=None, op_cycles=None, sizes=None)
+    bare = _measurement(microjoules=None, volts=None, op_cycles=None, op_macs=None, sizes=None)
     assert bare.energy is None and bare.flash_bytes is None
-    assert {a.cycles for a in bare.layers} == {None}
+    assert {(a.cycles, a.macs_executed) for a in bare.layers} == {(None, None)}
 
 
 @pytest.mark.parametrize(
@@ -207,9 +215,9 @@ def test_a_record_of_a_measurement(tmp_path: Path) -> None:
     [
         ({"volts": None}, "needs the voltage"),
         ({"op_cycles": [1]}, "1 counts for"),
-        ({"sources": {"cycles": "counter", "latency_ms": "counter"}}, "no provenance for energy"),
+        ({"sources": {"cycles": "x", "latency_ms": "x", "macs_executed": "x"}}, "for energy"),
         ({"cycles": -1}, "cycles is -1"),
-        ({"microjoules": float("nan")}, "typical is nan"),
+        ({"op_macs": [1]}, "1 counts for"),
     ],
 )
 def test_a_measurement_that_lacks_something(changed: dict[str, Any], message: str) -> None:
