@@ -29,7 +29,7 @@ static inline void stm32f_clock_init(uint32_t flash)
     *port_register(RCC_APB1ENR) |= 1u << 28; /* PWR */
     (void)*port_register(RCC_APB1ENR);
     /* 16 MHz / 8 * N / 2; 48 MHz or less for what is not used */
-    *port_register(RCC_PLLCFGR) = 8u | megahertz << 6 | 0u << 16 | 9u << 24;
+    *port_register(RCC_PLLCFGR) = 8u | megahertz << 6 | 9u << 24;
     *port_register(RCC_CR) |= 1u << 24; /* PLLON */
     if (PORT_CLOCK_HZ > OVER_DRIVE_HZ) {
         *port_register(PWR_CR) |= 1u << 16; /* ODEN */
