@@ -42,13 +42,14 @@ ML_KEM: Final = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A published figure in iterations per second and MHz, and the limit of its error."""
+    """A published figure in iterations per second and MHz, and the limit of its error, or None
+    where compilers differ too much for one."""
 
     core: str
     board: str
     options: tuple[str, ...]
     published: float
-    limit_percent: float
+    limit_percent: float | None
     source: str
 
 
@@ -72,12 +73,17 @@ M33_SOURCE: Final = (
     "MPS2 AN505 at 20 MHz, zero wait states, Arm GCC, with the project's options for unrolling, "
     "inlining and alignment (github.com/GorgonMeducer/coremark_cortex-m33)"
 )
+M55_SOURCE: Final = (
+    "MPS3 FPGA, r0p0 at 50 MHz from TCM, Arm GCC 10.3 -Ofast "
+    "(github.com/GorgonMeducer/coremark_cortex-m55); 4.06 there with Arm Compiler 6.17"
+)
 
 COREMARK: Final = (
     Reference("cortex-m4", "mps2-an386", ("-O3",), 2.68, 6, M4_SOURCE),
     Reference("cortex-m7", "mps2-an500", ("-O2",), 3.856, 10, M7_SOURCE),
     Reference("cortex-m33", "mps2-an505", ("-O3", *M33_OPTIONS), 3.396, 6, M33_SOURCE),
     Reference("cortex-m33", "mps2-an505", ("-Ofast", *M33_OPTIONS), 3.468, 6, M33_SOURCE),
+    Reference("cortex-m55", "mps3-an547", ("-Ofast",), 2.805, None, M55_SOURCE),
     Reference("cortex-m0plus", "raspberry-pi-pico", ("-O3",), 1.97, 2, M0PLUS_SOURCE),
 )  # fmt: skip
 
@@ -87,7 +93,7 @@ class Row:
     what: str
     reference: float
     estimate: float
-    limit_percent: float
+    limit_percent: float | None
     digits: int = 0
 
     @property
@@ -96,7 +102,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return abs(self.error_percent) <= self.limit_percent
+        return self.limit_percent is None or abs(self.error_percent) <= self.limit_percent
 
 
 def roomy(name: str) -> Board:
@@ -167,9 +173,10 @@ def table(rows: list[Row], compiler: str) -> str:
         "| program | published | estimated | error | allowed |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
+        allowed = "not held to it" if row.limit_percent is None else f"{row.limit_percent:g} %"
         lines.append(
             f"| {row.what} | {row.reference:,.{row.digits}f} | {row.estimate:,.{row.digits}f} "
-            f"| {row.error_percent:+.1f} % | {row.limit_percent:g} % |"
+            f"| {row.error_percent:+.1f} % | {allowed} |"
         )
     lines += [
         "", "Sources. ML-KEM: measured cycles on a NUCLEO-L4R5ZI at zero wait states, Arm GCC",

@@ -107,15 +107,19 @@ class EmulationResult:
         return (self.cycles + (self.wait_cycles or 0)) / self.board.clock.hz * 1e3
 
 
-def choose_emulator(wanted: Emulator | None = None) -> Emulator:
+def choose_emulator(wanted: Emulator | None = None, board: Board | None = None) -> Emulator:
     """The emulator to use: the wanted one, or QEMU before Unicorn.
 
-    QEMU needs a C compiler, for the plugin that counts. Raises MissingToolError.
+    QEMU needs a C compiler, for the plugin that counts. Raises MissingToolError, and InputError
+    if Unicorn is wanted for a board whose core it lacks.
     """
+    emulable = board is None or board.core.unicorn_cpu is not None
+    if wanted == "unicorn" and board is not None and not emulable:
+        raise InputError(f"Unicorn has no {board.core.name}, the core of {board.name}: use QEMU")
     qemu_there = find_program(qemu.PROGRAM) is not None
     available: dict[Emulator, bool] = {
         "qemu": qemu_there and host_compiler() is not None,
-        "unicorn": has_package("unicorn"),
+        "unicorn": emulable and has_package("unicorn"),
     }
     if wanted is None:
         for name, there in available.items():
@@ -127,9 +131,10 @@ def choose_emulator(wanted: Emulator | None = None) -> Emulator:
         return wanted
     elif wanted == "qemu" and qemu_there:
         raise MissingToolError("counting under QEMU needs a C compiler (apt install gcc)")
+    other = " or unicorn (pip install 'zeroskip[emulate]')" if emulable else ""
     raise MissingToolError(
         f"no emulator{f' {wanted}' if wanted else ''}: install qemu-system-arm "
-        "(apt install qemu-system-arm) or unicorn (pip install 'zeroskip[emulate]')"
+        f"(apt install qemu-system-arm){other}"
     )
 
 
@@ -158,7 +163,7 @@ def emulate(
     samples = prepared[0].shape[0]
     if samples == 0:
         raise InputError("the batch is empty: emulation needs at least one input")
-    chosen = choose_emulator(emulator)
+    chosen = choose_emulator(emulator, board)
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
         built = firmware.build(
