@@ -2,9 +2,14 @@
 
     ZEROSKIP_VALIDATION=DIR python benchmarks/timing_validation.py [--write]
 
-DIR holds checkouts of github.com/mupq/pqm4 (as `pqm4`; cc2c1b9), github.com/mupq/mupq (`mupq`; the
-submodule of pqm4, ddccced) and github.com/eembc/coremark (`coremark`; d5fad6b). Nothing of theirs
-is in this repository. arm-none-eabi-gcc with newlib and QEMU are needed. With --write
+DIR holds checkouts of repositories of github.com, each under its name:
+
+    mupq/pqm4 cc2c1b9, mupq/mupq ddccced (its submodule), eembc/coremark d5fad6b,
+    mlcommons/tiny_results_v1.0 c7761cf, ARM-software/CMSIS-NN 190612d (2022-08-31, the state that
+    the submission names by a commit of CMSIS_5), ARM-software/CMSIS_6 7f62ddc
+
+Nothing of theirs is in this repository. $ZEROSKIP_DATA/models holds the .tflite models of MLPerf
+Tiny. arm-none-eabi-gcc with newlib and QEMU are needed. With --write
 benchmarks/timing_validation.md is replaced.
 """
 
@@ -19,6 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from validation import networks
+from validation.networks import NETWORKS, Inference, Network
 from validation.programs import Counted, Program, count
 
 from zeroskip import boards
@@ -163,12 +170,37 @@ def region_cycles(counted: Counted, board: Board, region: int) -> int:
     return model_of(counted.image, board.core.timing).cycles(counted.profile[region])
 
 
-def table(rows: list[Row], compiler: str) -> str:
+def network_row(network: Network, inference: Inference) -> Row:
+    target = network.target
+    what = f"MLPerf Tiny {network.name} on {target.folder}, ms at {target.clock_hz / 1e6:g} MHz"
+    limit = 15.0 if target.flash else None
+    return Row(what, network.milliseconds, inference.milliseconds, limit, digits=2)
+
+
+def waits_table(inferences: dict[Network, Inference]) -> list[str]:
+    """What the estimates of the networks consist of."""
+    lines = [
+        "| network | cycles at zero wait states | waits for code | waits for data | "
+        "error without the waits |",
+        "|---|---|---|---|---|",
+    ]
+    for network, i in inferences.items():
+        if i.waits is not None:
+            plain = 1e3 * i.cycles / i.clock_hz / network.milliseconds - 1
+            lines.append(
+                f"| {network.name} | {i.cycles:,} | {i.waits.fetch_stalls:,} "
+                f"| {i.waits.load_stalls:,} | {100 * plain:+.1f} % |"
+            )
+    return lines
+
+
+def table(rows: list[Row], inferences: dict[Network, Inference], compiler: str) -> str:
     lines = [
         "# The cycle models against measured programs", "",
         "Made by `ZEROSKIP_VALIDATION=DIR make bench-timing`, whose script says what DIR holds.",
-        f"Compiled here with {compiler}; references are published measurements made with other",
-        "versions of GCC, which is part of the error. Estimates are cycles at zero wait states.",
+        f"Compiled here with {compiler}; references are published measurements made with",
+        "other versions of GCC, which is part of the error. Estimates of ML-KEM and CoreMark are",
+        "for zero wait states, those of networks with the waits for the flash.",
         "",
         "| program | published | estimated | error | allowed |", "|---|---|---|---|---|",
     ]  # fmt: skip
@@ -178,10 +210,16 @@ def table(rows: list[Row], compiler: str) -> str:
             f"| {row.what} | {row.reference:,.{row.digits}f} | {row.estimate:,.{row.digits}f} "
             f"| {row.error_percent:+.1f} % | {allowed} |"
         )
+    lines += ["", "Of the estimates for the NUCLEO-L4R5ZI:", "", *waits_table(inferences)]
     lines += [
         "", "Sources. ML-KEM: measured cycles on a NUCLEO-L4R5ZI at zero wait states, Arm GCC",
-        "11.3.1 -O3, mean of ten runs (github.com/mupq/pqm4, benchmarks.csv at cc2c1b9). CoreMark",
-        "(figures in iterations per second and MHz, not certified scores):", "",
+        "11.3.1 -O3, mean of ten runs (github.com/mupq/pqm4, benchmarks.csv at cc2c1b9). MLPerf",
+        "Tiny: OctoML's submission to v1.0, closed division, microTVM with CMSIS-NN, on a",
+        "NUCLEO-L4R5ZI from flash at five wait states, and on an nRF5340-DK, whose flash is not",
+        "described here, so that estimates have to be low (github.com/mlcommons/tiny_results_v1.0;",
+        "GCC of Zephyr SDK 0.13.2); its sources, compiled here with -O2 as there, give the outputs",
+        "of the models bit for bit. CoreMark (figures in iterations per second and MHz, not",
+        "certified scores):", "",
         *dict.fromkeys(f"- {r.core}: {r.source}" for r in COREMARK),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -197,8 +235,13 @@ def main() -> int:
     folder = Path(os.environ["ZEROSKIP_VALIDATION"]).resolve()
     rows = [row for variant in ML_KEM for row in ml_kem(folder, variant)]
     rows += [coremark(folder, reference) for reference in COREMARK]
+    models = Path(os.environ.get("ZEROSKIP_DATA", ROOT.parent / "shared")) / "models"
+    inferences = {
+        n: networks.run(folder, n, models / f"mlperf_tiny_{n.name}_int8.tflite") for n in NETWORKS
+    }
+    rows += [network_row(network, inference) for network, inference in inferences.items()]
     version = run_tool(["arm-none-eabi-gcc", "-dumpversion"], timeout_s=60).stdout.strip()
-    text = table(rows, f"arm-none-eabi-gcc {version}")
+    text = table(rows, inferences, f"arm-none-eabi-gcc {version}")
     print(text)
     if arguments.write:
         TABLE.write_text(text)

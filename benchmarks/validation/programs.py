@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -22,12 +22,14 @@ _TIMEOUT_S: Final = 600.0
 
 @dataclass(frozen=True)
 class Program:
-    """Sources of others, and what of ours they need; `options` are the compiler's."""
+    """Sources of others, and what of ours they need; `options` are the compiler's, `generated`
+    files that are written beside them."""
 
     sources: Sequence[Path]
     own: Sequence[str]
     include: Sequence[Path]
     options: Sequence[str]
+    generated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def count(program: Program, board: Board) -> Counted:
                 (folder / entry.name).write_bytes(entry.read_bytes())
         for name in ("port.c", "validation.h", *program.own):
             (folder / name).write_bytes((HERE / name).read_bytes())
+        for name, text in program.generated.items():
+            (folder / name).write_text(text)
         _write_script(folder, board)
         own = ["startup.c", "marks.S", "semihost.c", "port.c"]
         own += [name for name in program.own if name.endswith(".c")]

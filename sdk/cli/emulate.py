@@ -18,6 +18,7 @@ from zeroskip.cli.table import render
 from zeroskip.conversion import load_arrays
 from zeroskip.converters.container import Description, describe
 from zeroskip.emulation import EmulationResult, emulate
+from zeroskip.emulation.profile import FLASH_KNOWN_ERROR
 from zeroskip.energy import GRADES, DutyCycle, Energy, Interval, duty_cycle, per_inference
 from zeroskip.errors import InputError
 from zeroskip.runtime import Model
@@ -129,6 +130,7 @@ def as_json(r: EmulationResult, d: Description, duty: DutyCycle | None = None) -
         "clock_hz": r.board.clock.hz,
         "cycles": r.cycles,
         "wait_cycles": r.wait_cycles,
+        "cycles_with_waits": r.cycles_with_waits,
         "instructions": r.instructions,
         "latency_ms": r.latency_ms,
         "energy": _energy_json(r),
@@ -137,6 +139,7 @@ def as_json(r: EmulationResult, d: Description, duty: DutyCycle | None = None) -
         "timing_model": timing.name if timing else None,
         "known_error": timing.known_error if timing else None,
         "flash_model": flash_model(r),
+        "flash_known_error": FLASH_KNOWN_ERROR if r.wait_cycles else None,
         "emulator": r.emulator,
         "compiler": r.firmware.compiler,
         "samples": r.samples,
@@ -263,7 +266,8 @@ def _waits(r: EmulationResult) -> str:
         return "not estimated: " + (
             "the board's flash is not described" if missing else "no C compiler"
         )
-    return f"{r.wait_cycles:,} cycles (estimated: {model})"
+    error = f"; {FLASH_KNOWN_ERROR}" if r.wait_cycles else ""
+    return f"{r.wait_cycles:,} cycles (estimated: {model}{error})"
 
 
 def _function_table(r: EmulationResult, count: int) -> list[str]:

@@ -99,6 +99,13 @@ class EmulationResult:
         return _mean(self.total_wait_cycles, self.samples)
 
     @property
+    def cycles_with_waits(self) -> int | None:
+        """`cycles` and `wait_cycles` together, at the board's highest clock; None if one is."""
+        if self.cycles is None or self.wait_cycles is None:
+            return None
+        return self.cycles + self.wait_cycles
+
+    @property
     def latency_ms(self) -> float | None:
         """Milliseconds per inference at the board's highest clock; with the waits for the flash
         where they are modelled."""
