@@ -172,6 +172,7 @@ def as_json(r: EmulationResult, d: Description, duty: DutyCycle | None = None) -
                 "name": f.name,
                 "instructions": _mean(f.instructions, r.samples),
                 "cycles": _mean_or_none(f.cycles, r.samples),
+                "wait_cycles": _mean_or_none(f.wait_cycles, r.samples),
             }
             for f in r.functions
         ],
@@ -275,11 +276,11 @@ def _function_table(r: EmulationResult, count: int) -> list[str]:
         [
             f.name,
             f"{_mean(f.instructions, r.samples):,}",
-            "" if f.cycles is None else f"{_mean(f.cycles, r.samples):,}",
+            *("" if n is None else f"{_mean(n, r.samples):,}" for n in (f.cycles, f.wait_cycles)),
         ]
         for f in r.functions[:count]
     ]
-    return render(["function", "instructions", "cycles"], rows, left=(0,))
+    return render(["function", "instructions", "cycles", "flash waits"], rows, left=(0,))
 
 
 def _as_text(

@@ -60,12 +60,14 @@ class Region:
 
     `blocks` counts (address, bytes); `edges` counts (address, bytes, address of the block that
     followed); `mispredicted` counts by block the branches that a two-bit counter would not have
-    foreseen. `waits` is None if the flash was not modelled.
+    foreseen; `stalls` sums by block the cycles that it waited for the flash. `waits` is None if the
+    flash was not modelled.
     """
 
     blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
     edges: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     mispredicted: Counter[tuple[int, int]] = field(default_factory=Counter)
+    stalls: Counter[tuple[int, int]] = field(default_factory=Counter)
     waits: Waits | None = None
 
 
@@ -88,11 +90,11 @@ def memory_shape(board: Board) -> tuple[int, ...] | None:
 
 
 def by_function(regions: Iterable[Region], image: elf.Elf) -> dict[str, Region]:
-    """The counts of each function's own instructions, those of several regions together. The
-    waits for the flash are not split."""
+    """The counts of each function's own instructions, those of several regions together; `waits`
+    are not split, `stalls` are."""
     found: dict[str, Region] = {}
     for region in regions:
-        for counted in ("blocks", "edges", "mispredicted"):
+        for counted in ("blocks", "edges", "mispredicted", "stalls"):
             for place, count in getattr(region, counted).items():
                 part = found.setdefault(image.function_at(place[0]), Region())
                 getattr(part, counted)[place] += count
@@ -131,7 +133,7 @@ def read_profile(path: Path) -> Profile:
         if kind == "E":
             counts.edges[place[0], place[1], place[2]] += count
         else:
-            counted = counts.blocks if kind == "B" else counts.mispredicted
+            counted = {"B": counts.blocks, "P": counts.mispredicted, "W": counts.stalls}[kind]
             counted[place[0], place[1]] += count
     return profile
 

@@ -47,11 +47,13 @@ class OpCounts:
 
 @dataclass(frozen=True)
 class FunctionCounts:
-    """One function's own instructions, summed over the batch, without what it calls."""
+    """One function's own instructions, summed over the batch, without what it calls. `cycles` and
+    `wait_cycles` as in `OpCounts`."""
 
     name: str
     instructions: int
     cycles: int | None
+    wait_cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,9 @@ def emulate(
         total_cycles=_sum(c.cycles for c in counts.values()),
         total_wait_cycles=_sum(c.wait_cycles for c in counts.values()),
         ops=ops,
-        functions=_function_counts(profile, image, counter),
+        functions=_function_counts(
+            profile, image, counter, _sum(c.wait_cycles for c in counts.values())
+        ),
         stack_bytes=report.stack_bytes,
         matches_host=matches,
     )
@@ -286,13 +290,19 @@ def _op_counts(
 
 
 def _function_counts(
-    profile: Profile, image: elf.Elf, counter: _Counter
+    profile: Profile, image: elf.Elf, counter: _Counter, waits: int | None
 ) -> tuple[FunctionCounts, ...]:
+    """The most expensive first. `waits` is how long all of them waited."""
     found = []
     for name, region in by_function(profile.values(), image).items():
         counts = counter.count(region)
-        found.append(FunctionCounts(name, counts.instructions, counts.cycles))
-    return tuple(sorted(found, key=lambda f: (-(f.cycles or f.instructions), f.name)))
+        stalls = None if waits is None else region.stalls.total()
+        found.append(FunctionCounts(name, counts.instructions, counts.cycles, stalls))
+    return tuple(sorted(found, key=lambda f: (-_cost(f), f.name)))
+
+
+def _cost(f: FunctionCounts) -> int:
+    return (f.cycles or f.instructions) + (f.wait_cycles or 0)
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
