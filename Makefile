@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTENSION := sdk/_runtime.abi3.so
-EXTRAS := torch,tflite,emulate,sharing,compress,data,demo,dev
+EXTRAS := torch,tflite,emulate,flash,measure,ppk2,sharing,compress,data,demo,dev
 JOBS ?= 2
 # Test processes share the cores: one thread each for numpy and torch.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -98,6 +98,10 @@ bench-decode: setup ## Cycles per decoded weight of every codec, emulated; write
 .PHONY: bench-host
 bench-host: setup ## Speed of the portable kernels beside tflite-runtime: benchmarks/host.md.
 	$(TEST_ENV) $(BIN)/python benchmarks/host.py --write
+
+.PHONY: bench-eie
+bench-eie: setup ## The simulated EIE against its paper: benchmarks/eie.md.
+	$(TEST_ENV) $(BIN)/python benchmarks/eie.py --write
 
 .PHONY: bench-timing
 bench-timing: setup ## The cycle models against programs in ZEROSKIP_VALIDATION: benchmarks/timing_validation.md.

@@ -55,6 +55,18 @@ class ToolError(ZeroSkipError):
     exit_status = 1
 
 
+class FlashError(ZeroSkipError):
+    """Firmware that could not be written to a board, or did not verify."""
+
+    exit_status = 1
+
+
+class MeasureError(ZeroSkipError):
+    """A board or an instrument that does not answer, or answers something else."""
+
+    exit_status = 1
+
+
 class EmulationError(ZeroSkipError):
     """An emulated run that crashed, hung, or gave other bits than the host."""
 

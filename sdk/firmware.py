@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -19,9 +20,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+
 from zeroskip import elf
 from zeroskip.boards import Board
-from zeroskip.converters.description import RUNTIME_OPTIONS, describe, runtime_options
+from zeroskip.converters.description import (
+    RUNTIME_OPTIONS,
+    Description,
+    describe,
+    runtime_options,
+)
 from zeroskip.errors import FitError, InputError, MissingToolError, ToolError
 from zeroskip.tools import cache_folder, cached, find_program, has_package, run_tool, write_whole
 
@@ -45,7 +53,10 @@ _COMMON_FLAGS: Final = (
 )
 _ZIG_FLAGS: Final = ("-fno-sanitize=all", "-fno-pic", "-Wno-unused-command-line-argument")
 _PORT_COMMON: Final = ("startup.c", "memory.c", "marks.S")
-_SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", ".bss", ".arena")
+_SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", ".bss", ".arena",
+    ".input",
+)  # fmt: skip
+_SMALL: Final = ("port/main_board", "port/console_")
 _BOOT2_BYTES: Final = 256
 
 _log = logging.getLogger(__name__)
@@ -58,6 +69,7 @@ class Sizes:
     flash_model: int
     flash_code: int
     ram_arena: int
+    ram_input: int
     ram_stack: int
     ram_data: int
 
@@ -67,12 +79,13 @@ class Sizes:
 
     @property
     def ram(self) -> int:
-        return self.ram_arena + self.ram_stack + self.ram_data
+        return self.ram_arena + self.ram_input + self.ram_stack + self.ram_data
 
 
 @dataclass(frozen=True)
 class Firmware:
-    """A linked image. `flash_code` of `sizes` is everything in flash but the model."""
+    """A linked image. `flash_code` of `sizes` is everything in flash but the model; `ram_input` is
+    where the board's image keeps its input, 0 if there was no room."""
 
     path: Path
     board: Board
@@ -112,19 +125,22 @@ def build(
     compiler: Compiler | None = None,
     image: Image = "board",
     optimize: Optimize = "2",
+    model_name: str | None = None,
 ) -> Firmware:
     """Compile and link firmware that holds `container`; write the ELF file `output`.
 
     Ops, codecs and element types that the container does not use are left out of the code.
-    `image` "board" is for the board's own memory map and prints to its serial port;
-    "emulated" is for the memory map of the emulated machine (`board.emulation`), reads
-    inputs and writes results through semihosting. Equal inputs give equal bytes.
+    `image` "board" is for the board's own memory map and answers on its serial port, as
+    `model_name` (default: "zsk" and the container's checksum); "emulated" is for the
+    memory map of the emulated machine (`board.emulation`), reads inputs and writes results
+    through semihosting. Equal inputs give equal bytes.
 
     Raises FormatError if `container` is none, FitError if the image does not fit the board,
     MissingToolError without a compiler, ToolError if it fails. `output` appears whole or not
     at all.
     """
-    arena_bytes = describe(container).arena_bytes
+    description = describe(container)
+    arena_bytes = description.arena_bytes
     if len(container) > board.flash.size:
         raise _flash_error(board, len(container), len(container), 0)
     if arena_bytes + board.stack.size > board.ram.size:
@@ -134,9 +150,15 @@ def build(
     objects = driver.objects()
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
-        content = driver.link(folder, objects, container, arena_bytes)
+        name = _model_name(container, model_name)
+        content, sizes = b"", None
+        for input_bytes in _input_rooms(description, image):
+            content = driver.link(folder, objects, container, arena_bytes, input_bytes, name)
+            sizes = _sizes(elf.parse(content), driver.flash_start, driver.ram_start)
+            if sizes.ram <= board.ram.size:
+                break
+        assert sizes is not None
     parsed = elf.parse(content)
-    sizes = _sizes(parsed, driver.flash_start, driver.ram_start)
     _log.info(
         "%s for %s by %s: flash %d of %d bytes (model %d), RAM %d of %d bytes (arena %d)",
         output, board.name, driver.compiler, sizes.flash, board.flash.size, sizes.flash_model,
@@ -185,13 +207,24 @@ class _Driver:
                 *_PORT_COMMON, "cycles.c", f"console_{board.console.driver}.c", "main_board.c",
                 *(["boot2_rp2040.S"] if self.boot2 else []),
             )  # fmt: skip
+            # Emulators do not count in the DWT, but in SysTick, though not the core's cycles.
+            emulates_counter = board.console.driver == "cmsdk"
+            dwt = core.cycle_counter == "dwt" and not emulates_counter
             defines = [
                 "-DPORT_TRAP_UNALIGNED=0",
-                f"-DPORT_CYCLES_DWT={int(core.cycle_counter == 'dwt')}",
+                f"-DPORT_CYCLES_DWT={int(dwt)}",
+                f"-DPORT_CLOCK_HZ={board.clock.startup_hz}u",
+                f'-DPORT_BOARD_NAME="{board.name}"',
+                f"-DPORT_TRIGGER={int(board.trigger is not None)}",
                 f"-DPORT_CONSOLE_BASE={board.console.base:#x}u",
                 f"-DPORT_CONSOLE_CLOCK_HZ={board.console.clock_hz}u",
                 f"-DPORT_CONSOLE_BAUD={board.console.baud}u",
             ]
+            if board.trigger is not None:
+                defines += [
+                    f"-DPORT_TRIGGER_PORT={board.trigger.port:#x}u",
+                    f"-DPORT_TRIGGER_BIT={board.trigger.bit}u",
+                ]
         if compiler == "gcc":
             self._command = [str(find_program("arm-none-eabi-gcc"))]
             self._target = list(core.compiler.gcc_flags)
@@ -208,7 +241,7 @@ class _Driver:
         files = _source_files(self._port)
         version = run_tool([*self._command, "--version"], timeout_s=60).stdout
         state = hashlib.sha256()
-        for text in (version, *self._compile_flags):
+        for text in (version, *self._compile_flags, *_SMALL):
             state.update(text.encode() + b"\0")
         for name, data in sorted(files.items()):
             state.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -227,22 +260,37 @@ class _Driver:
 
             def compile_one(name: str) -> None:
                 made = target / (Path(name).stem + ".o")
-                self._run([*self._compile_flags, "-c", name, "-o", str(made)], folder)
+                # What talks over the serial line need not be fast.
+                small = ["-Os"] if name.startswith(_SMALL) else []
+                self._run([*self._compile_flags, *small, "-c", name, "-o", str(made)], folder)
 
             # Relative names and one working directory: no path of this machine in the objects.
             with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
                 list(pool.map(compile_one, sources))
 
-    def link(self, folder: Path, objects: Path, container: bytes, arena_bytes: int) -> bytes:
+    def link(
+        self,
+        folder: Path,
+        objects: Path,
+        container: bytes,
+        arena_bytes: int,
+        input_bytes: int,
+        name: str,
+    ) -> bytes:
         """The linked ELF file."""
         (folder / "model.zsk").write_bytes(container)
         (folder / "model.S").write_bytes(_resource("port", "model.S"))
-        (folder / "link.ld").write_text(self._linker_script(arena_bytes))
-        self._run([*self._target, "-c", "model.S", "-o", "model.o"], folder)
+        (folder / "name.S").write_text(
+            '.section .rodata.port_model_name, "a"\n.global port_model_name\n'
+            f'port_model_name: .asciz "{name}"\n'
+        )
+        (folder / "link.ld").write_text(self._linker_script(arena_bytes, input_bytes))
+        for source in ("model", "name"):
+            self._run([*self._target, "-c", f"{source}.S", "-o", f"{source}.o"], folder)
         self._run(
             [
                 *self._target, "-nostdlib", "-static", "-T", "link.ld", "-Wl,--gc-sections",
-                "-Wl,--build-id=none", "-Wl,-e,port_reset", "model.o",
+                "-Wl,--build-id=none", "-Wl,-e,port_reset", "model.o", "name.o",
                 *sorted(str(p) for p in objects.glob("*.o")),
                 "-lgcc" if self.compiler == "gcc" else "-lcompiler_rt", "-o", "firmware.elf",
             ],
@@ -250,13 +298,14 @@ class _Driver:
         )  # fmt: skip
         return (folder / "firmware.elf").read_bytes()
 
-    def _linker_script(self, arena_bytes: int) -> str:
+    def _linker_script(self, arena_bytes: int, input_bytes: int) -> str:
         script = _resource("port", "link.ld.in").decode()
         for name, value in {
             "FLASH_START": self.flash_start,
             "RAM_START": self.ram_start,
             "STACK_SIZE": self.board.stack.size,
             "ARENA_SIZE": arena_bytes,
+            "INPUT_SIZE": input_bytes,
         }.items():
             script = script.replace(f"@{name}@", f"{value:#x}")
         return script
@@ -278,7 +327,7 @@ def _source_files(port: Sequence[str]) -> dict[str, bytes]:
         for entry in root.joinpath(folder).iterdir():
             if entry.name.endswith((".c", ".h")):
                 files[f"{folder}/{entry.name}"] = entry.read_bytes()
-    for name in (*port, "port.h", "semihost.h"):
+    for name in (*port, "port.h", "semihost.h", "stm32.h"):
         files[f"port/{name}"] = _resource("port", name)
     files["libc/string.h"] = _resource("port", "string.h")
     return files
@@ -296,16 +345,38 @@ def _sizes(parsed: elf.Elf, flash_start: int, ram_start: int) -> Sizes:
     in_flash = [s for s in parsed.segments if s.data]
     flash_end = max(s.load_address + len(s.data) for s in in_flash)
     ram_end = max(
-        by_name[n].address + size[n] for n in (".stack", ".data", ".bss", ".arena") if n in by_name
+        by_name[n].address + size[n]
+        for n in (".stack", ".data", ".bss", ".arena", ".input")
+        if n in by_name
     )
     model = size[".model"]
     return Sizes(
         flash_model=model,
         flash_code=flash_end - flash_start - model,
         ram_arena=size[".arena"],
+        ram_input=size[".input"],
         ram_stack=size[".stack"],
-        ram_data=ram_end - ram_start - size[".arena"] - size[".stack"],
+        ram_data=ram_end - ram_start - size[".arena"] - size[".input"] - size[".stack"],
     )
+
+
+def _input_rooms(description: Description, image: Image) -> tuple[int, ...]:
+    """The bytes to keep the inputs in, beside the arena, that are worth trying."""
+    if image != "board":
+        return (0,)
+    needed = sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in description.inputs)
+    return (needed, 0)
+
+
+def _model_name(container: bytes, wanted: str | None) -> str:
+    """A name that a serial line and an assembler can carry. Raises InputError."""
+    if wanted is None:
+        return f"zsk{int.from_bytes(container[-4:], 'little'):08x}"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", wanted):
+        raise InputError(
+            f"a model's name is 1 to 40 letters, digits, '_', '.', '-': not '{wanted}'"
+        )
+    return wanted
 
 
 def _flash_error(board: Board, needed: int, model: int, code: int) -> FitError:

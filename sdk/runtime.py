@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -126,6 +126,37 @@ class Model:
             raise RuntimeStatusError(_text(status), status)
         results = [a[0] for a in outputs] if single else outputs
         return results[0] if len(results) == 1 else results, [int(m) for m in macs]
+
+    def run_observed(self, observe: Callable[[int, Array], None], *inputs: npt.ArrayLike) -> None:
+        """Run one inference; before each op `observe` gets its index and the arena, bytes that
+        must not be written. An error that it raises ends the observation and is raised."""
+        arrays, _ = self._prepare([np.asarray(x) for x in inputs])
+        if arrays[0].shape[0] != 1:
+            raise InputError(f"one inference is observed, not a batch of {arrays[0].shape[0]}")
+        size = self.arena_bytes
+        arena = np.zeros(max(1, (size + 3) // 4), np.uint32)
+        view = arena.view(np.uint8)
+        view.flags.writeable = False
+        errors: list[Exception] = []
+
+        def before(user: Any, op: int) -> None:
+            try:
+                if not errors:
+                    observe(int(op), view)
+            except Exception as error:  # none may cross the C code
+                errors.append(error)
+
+        callback = ffi.callback("void(void *, unsigned)", before)
+        hook = ffi.new("struct zs_hook *", {"before": callback, "after": ffi.NULL})
+        memory = ffi.from_buffer(arena)
+        for index, array in enumerate(arrays):
+            lib_input = lib.zs_input(self._model, memory, index)
+            ffi.memmove(lib_input, array.tobytes(), array.nbytes)
+        status = lib.zs_run(self._model, memory, size, hook)
+        if errors:
+            raise errors[0]
+        if status != lib.ZS_OK:
+            raise RuntimeStatusError(_text(status), status)
 
     def prepare(self, *inputs: npt.ArrayLike) -> list[Array]:
         """`inputs` as `run` hands them to the runtime: (N, *shape), contiguous, of the ports'

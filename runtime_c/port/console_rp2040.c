@@ -1,5 +1,5 @@
 /*
- * console_rp2040.c - RP2040 UART0 (a PL011) on GPIO 0, at the 12 MHz of the Pico's crystal.
+ * console_rp2040.c - RP2040 UART0 (a PL011) on GPIO 0 and 1, at the 12 MHz of the Pico's crystal.
  * Registers: RP2040 Datasheet, sections 2.14 (resets), 2.15 (clocks), 2.16 (crystal),
  * 2.19 (pins) and 4.2 (UART).
  * SPDX-License-Identifier: Apache-2.0
@@ -14,7 +14,10 @@
 #define CLK_PERI_CTRL 0x40008048u
 #define RESETS_RESET_CLEAR 0x4000f000u /* atomic bit clear alias of RESET */
 #define RESETS_DONE 0x4000c008u
-#define IO_GPIO0_CTRL 0x40014004u
+#define IO_GPIO0_CTRL 0x40014004u /* 8 bytes on for each pin */
+#define SIO_OUT_SET 0xd0000014u
+#define SIO_OUT_CLR 0xd0000018u
+#define SIO_OE_SET 0xd0000024u
 
 #define RESET_IO_BANK0 (1u << 5)
 #define RESET_PADS_BANK0 (1u << 8)
@@ -49,14 +52,20 @@ void port_console_init(void)
     *port_register(RESETS_RESET_CLEAR) = blocks;
     while ((*port_register(RESETS_DONE) & blocks) != blocks) {
     }
-    *port_register(IO_GPIO0_CTRL) = 2u; /* function 2: UART0 TX */
+    *port_register(IO_GPIO0_CTRL) = 2u;      /* function 2: UART0 TX */
+    *port_register(IO_GPIO0_CTRL + 8u) = 2u; /* UART0 RX */
     /* The divider has 6 fractional bits: clock * 64 / (16 * baud). */
     const uint32_t divider =
         (PORT_CONSOLE_CLOCK_HZ * 4u + PORT_CONSOLE_BAUD / 2u) / PORT_CONSOLE_BAUD;
     *port_register(PORT_CONSOLE_BASE + UARTIBRD) = divider >> 6;
     *port_register(PORT_CONSOLE_BASE + UARTFBRD) = divider & 0x3fu;
     *port_register(PORT_CONSOLE_BASE + UARTLCR_H) = 3u << 5 | 1u << 4; /* 8 bits, FIFO */
-    *port_register(PORT_CONSOLE_BASE + UARTCR) = 1u << 8 | 1u << 0;    /* transmitter, on */
+    *port_register(PORT_CONSOLE_BASE + UARTCR) = 3u << 8 | 1u << 0;    /* both ways, on */
+#if PORT_TRIGGER
+    *port_register(SIO_OUT_SET) = 1u << PORT_TRIGGER_BIT;
+    *port_register(SIO_OE_SET) = 1u << PORT_TRIGGER_BIT;
+    *port_register(IO_GPIO0_CTRL + 8u * PORT_TRIGGER_BIT) = 5u; /* function 5: SIO */
+#endif
 }
 
 void port_console_put(char c)
@@ -64,4 +73,20 @@ void port_console_put(char c)
     while ((*port_register(PORT_CONSOLE_BASE + UARTFR) & 1u << 5) != 0) { /* FIFO full */
     }
     *port_register(PORT_CONSOLE_BASE + UARTDR) = (uint8_t)c;
+}
+
+int port_console_get(void)
+{
+    while ((*port_register(PORT_CONSOLE_BASE + UARTFR) & 1u << 4) != 0) { /* FIFO empty */
+    }
+    return (uint8_t)*port_register(PORT_CONSOLE_BASE + UARTDR);
+}
+
+void port_trigger(int level)
+{
+#if PORT_TRIGGER
+    *port_register(level != 0 ? SIO_OUT_SET : SIO_OUT_CLR) = 1u << PORT_TRIGGER_BIT;
+#else
+    (void)level;
+#endif
 }

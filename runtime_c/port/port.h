@@ -16,6 +16,13 @@
 extern const uint8_t port_model_start[];
 extern const uint8_t port_model_end[];
 
+/* What the firmware calls it, ended by a zero. */
+extern const char port_model_name[];
+
+/* The inputs as they were loaded, in RAM; empty if there is no room for them beside the arena. */
+extern uint8_t port_input_start[];
+extern uint8_t port_input_end[];
+
 /* The runtime's arena and the stack, in RAM. */
 extern uint8_t port_arena_start[];
 extern uint8_t port_arena_end[];

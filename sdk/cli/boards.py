@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any, Final
 
 from zeroskip import boards
-from zeroskip.boards import Board
+from zeroskip.boards import Board, accelerators
 from zeroskip.cli.table import render
 
 _ADDRESSES: Final = ("start", "base", "port", "address", "mask", "value", "flash_start",
@@ -45,6 +45,13 @@ def run(args: argparse.Namespace) -> int:
     ]
     head = ["board", "core", "clock", "flash", "RAM", "cycle estimate", ""]
     print("\n".join(render(head, rows, left=(0, 1, 5, 6))))
+    found = [accelerators.find(name) for name in accelerators.names()]
+    engines = [
+        [a.name, str(a.elements), f"{a.clock_hz / 1e6:g} MHz", a.title]
+        for a in found
+        if a is not None
+    ]
+    print("\n" + "\n".join(render(["accelerator", "elements", "clock", ""], engines, left=(0, 3))))
     return 0
 
 

@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FIRMWARE.elf", help="the ELF file"
     )
+    parser.add_argument(
+        "--name", help="what the firmware calls the model, such as kws01 (a checksum)"
+    )
     add_compiler_arguments(parser)
 
 
@@ -39,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         compiler=args.compiler,
         optimize=args.optimize,
+        model_name=args.name,
     )
     s = built.sizes
     print(f"{args.output}: firmware for {board.title}, compiled with {built.compiler}")
@@ -48,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
     )
     print(
         f"RAM   {s.ram:,} of {board.ram.size:,} bytes: "
-        f"arena {s.ram_arena:,}, stack {s.ram_stack:,}, data {s.ram_data:,}"
+        f"arena {s.ram_arena:,}, input {s.ram_input:,}, stack {s.ram_stack:,}, data {s.ram_data:,}"
     )
     return 0

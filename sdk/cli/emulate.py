@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroskip import boards
+from zeroskip.boards import accelerators
 from zeroskip.cli.build import add_compiler_arguments
 from zeroskip.cli.table import render
 from zeroskip.conversion import load_arrays
@@ -76,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    accelerator = accelerators.find(args.board)
+    if accelerator is not None:
+        from zeroskip.cli.accelerate import run_on_accelerator
+
+        return run_on_accelerator(args, accelerator)
     board = boards.load(args.board)
     if not args.timeout > 0:
         raise InputError(f"--timeout {args.timeout:g} must be above 0")
@@ -85,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output and len(model.outputs) > 1 and args.output.suffix != ".npz":
         raise InputError(f"the model has {len(model.outputs)} outputs: --output must be a .npz")
     blob = args.container.read_bytes()
-    inputs = load_arrays(args.input) if args.input else _random_inputs(model)
+    inputs = load_arrays(args.input) if args.input else random_inputs(model)
     result = emulate(
         blob,
         board,
@@ -333,7 +339,7 @@ def _as_text(
     ]
 
 
-def _random_inputs(model: Model) -> list[Array]:
+def random_inputs(model: Model) -> list[Array]:
     rng = np.random.default_rng(_SEED)
     inputs = []
     for port in model.inputs:

@@ -1,5 +1,5 @@
 """The images that `zeroskip build` makes for boards, run as they are: their own memory map,
-start-up, clock and serial port registers, down to the text they print.
+start-up, clock and serial port registers, down to what they say.
 
 Unicorn runs all whose core it has with a few lines of model for each family's serial port; QEMU,
 whose serial ports are not ours, runs those of the boards it has.
@@ -7,7 +7,6 @@ whose serial ports are not ours, runs those of the boards it has.
 
 import subprocess
 import threading
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,30 +24,36 @@ SYSTEM = 0xE0000000
 RP2040_SSI = 0x18000000
 RP2040_BOOT_PLACE = 0x20041F00
 
-# Register offsets from the console's base: where characters go, and what a read gives.
-UARTS: dict[str, tuple[int, dict[int, int]]] = {
-    "cmsdk": (0x00, {0x04: 0}),
-    "nrf51": (0x51C, {0x11C: 1}),
-    "stm32l4": (0x28, {0x1C: 0x80}),
-    "stm32f4": (0x04, {0x00: 0x80}),
-    "rp2040": (0x00, {0x18: 0}),
+# Register offsets from the console's base: where characters go and come from, and of the status
+# register the value when idle, and the bit that tells a character waiting (or none, below 0).
+UARTS: dict[str, tuple[int, int, dict[int, int], int, int]] = {
+    "cmsdk": (0x00, 0x00, {0x04: 0}, 0x04, 2),
+    "nrf51": (0x51C, 0x518, {0x11C: 1}, 0x108, 1),
+    "stm32l4": (0x28, 0x24, {0x1C: 0x80}, 0x1C, 0x20),
+    "stm32f4": (0x04, 0x04, {0x00: 0x80}, 0x00, 0x20),
+    "rp2040": (0x00, 0x00, {0x18: 0}, 0x18, -0x10),
 }
 # What else answers with more than what was written to it.
 RP2040_STATUS = {0x40024004: 1 << 31, 0x40008038: 4, 0x4000C008: 0xFFFFFFFF}
 
 
 class BoardModel:
-    """A board in Unicorn: memories, a serial port, and registers that keep what is written."""
+    """A board in Unicorn: memories, a serial port with `typed` waiting, and registers that keep
+    what is written. It stops when the firmware waits for more."""
 
-    def __init__(self, image: elf.Elf, board: boards.Board) -> None:
+    def __init__(self, image: elf.Elf, board: boards.Board, typed: str) -> None:
         unicorn = pytest.importorskip("unicorn")
         from unicorn import arm_const
 
         self.text = ""
+        self.polls = 0
         self.registers: dict[int, int] = {}
-        data, answers = UARTS[board.console.driver]
-        self.data_register = board.console.base + data
-        self.answers = {board.console.base + offset: value for offset, value in answers.items()}
+        base = board.console.base
+        data, received, answers, status, self.waiting_bit = UARTS[board.console.driver]
+        self.data_register, self.receive_register = base + data, base + received
+        self.status_register = base + status
+        self.typed = typed.encode()
+        self.answers = {base + offset: value for offset, value in answers.items()}
         self.answers.update(RP2040_STATUS)
         self.uc = uc = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
@@ -85,14 +90,24 @@ class BoardModel:
 
     def _read(self, uc: Any, offset: int, size: int, user: Any) -> int:
         address = PERIPHERALS + offset
-        return self.answers.get(address, self.registers.get(address, 0))
+        if address == self.receive_register and self.typed:
+            typed, self.typed = self.typed[0], self.typed[1:]
+            self.polls = 0
+            return typed
+        value = self.answers.get(address, self.registers.get(address, 0))
+        if address == self.status_register:
+            if bool(self.typed) == (self.waiting_bit > 0):
+                value |= abs(self.waiting_bit)
+            self.polls += 1
+            if not self.typed and self.polls > 3:
+                uc.emu_stop()
+        return value
 
     def _write(self, uc: Any, offset: int, size: int, value: int, user: Any) -> None:
         self.registers[PERIPHERALS + offset] = value
+        self.polls = 0
         if PERIPHERALS + offset == self.data_register:
             self.text += chr(value)
-            if self.text.endswith("done\r\n"):
-                uc.emu_stop()
 
     def _read_ssi(self, uc: Any, offset: int, size: int, user: Any) -> int:
         return self.registers.get(RP2040_SSI + offset, 0)
@@ -107,25 +122,25 @@ def board_image(tmp_path: Path, name: str, compiler: firmware.Compiler) -> Path:
     ).path
 
 
-def check_text(text: str) -> None:
-    """What main_board.c prints, with the checksum of what the host computes from zeros."""
-    blob = small_model(0)[0]
-    model = Model(blob)
-    zeros = [np.zeros((1, *p.shape), p.dtype) for p in model.inputs]
-    output = np.asarray(model.run(*zeros))
+def session() -> str:
+    """A whole conversation: the first sample of the small model is loaded and run."""
+    data = small_model(0)[1][0].tobytes()
+    lines = [data[at : at + 31].hex() for at in range(0, len(data), 31)]
+    commands = ["name", f"db load {len(data)}", *(f"db {line}" for line in lines), "infer 1 0",
+                "zs-output", "zs-info"]  # fmt: skip
+    return "".join(f"{command}%" for command in commands)
+
+
+def check_text(text: str, board: str) -> None:
+    """The answers to `session`, with the outputs of the host."""
+    blob, inputs, _ = small_model(0)
+    expected = np.asarray(Model(blob).run(inputs[:1])).tobytes()
     lines = text.replace("\r\n", "\n").splitlines()
-    assert lines[0] == "zeroskip" and lines[-1] == "done"
-    assert lines[1] == f"model {len(blob)} bytes, arena {model.arena_bytes} bytes" or (
-        lines[1].startswith(f"model {len(blob)} bytes, arena ")
-    )
-    ops = [line for line in lines if line.startswith("op ")]
-    macs = model.run_counted(*zeros)[1]
-    assert len(ops) == model.op_count
-    for index, line in enumerate(ops):
-        assert line.startswith(f"op {index}: ") and line.endswith(f" cycles, {macs[index]} MACs")
-    crc = zlib.crc32(output.tobytes())
-    assert f"output 0: {output.nbytes} bytes, crc32 {crc:#010x}" in lines
-    assert len(lines) < 40
+    assert lines[:3] == ["m-timestamp-mode-performance", "m-init-done", "m-ready"]
+    assert "m-name-dut-[zeroskip]" in lines and "m-load-done" in lines and "m-infer-done" in lines
+    assert f"m-zs-board-[{board}]" in lines and not [x for x in lines if x.startswith("e-")]
+    shown = [x[len("m-zs-output-[") : -1].split(",") for x in lines if x.startswith("m-zs-out")]
+    assert b"".join(bytes.fromhex(part[2]) for part in shown) == expected
 
 
 @pytest.mark.tool("unicorn")
@@ -142,30 +157,31 @@ def test_every_board_prints_the_hosts_result(
 ) -> None:
     board = boards.load(name)
     image = elf.parse(board_image(tmp_path, name, compiler).read_bytes())
-    model = BoardModel(image, board)
-    check_text(model.run())
+    model = BoardModel(image, board, session())
+    check_text(model.run(), name)
     EXPECTED_SETUP[board.console.driver](model, board)
 
 
 def setup_cmsdk(m: BoardModel, board: boards.Board) -> None:
     assert m.registers[board.console.base + 0x10] == board.console.clock_hz // 115200
-    assert m.registers[board.console.base + 0x08] == 1
+    assert m.registers[board.console.base + 0x08] == 3  # both ways
 
 
 def setup_nrf51(m: BoardModel, board: boards.Board) -> None:
     # The value that the Reference Manual gives for 115,200 baud.
     assert m.registers[board.console.base + 0x524] == 0x01D7E000
     assert m.registers[board.console.base + 0x50C] == 24
+    assert m.registers[board.console.base + 0x514] == 25
 
 
 def setup_stm32l4(m: BoardModel, board: boards.Board) -> None:
     assert m.registers[board.console.base + 0x0C] == round(256 * 4_000_000 / 115200)
-    assert m.registers[0x48001820] >> 28 == 8 and m.registers[0x48001800] >> 14 & 3 == 2
+    assert m.registers[0x48001820] >> 28 == 8 and m.registers[0x48001800] >> 14 & 15 == 10
 
 
 def setup_stm32f4(m: BoardModel, board: boards.Board) -> None:
     assert m.registers[board.console.base + 0x08] == round(16_000_000 / 115200)
-    assert m.registers[0x40020020] >> 8 & 15 == 7 and m.registers[0x40020000] >> 4 & 3 == 2
+    assert m.registers[0x40020020] >> 8 & 255 == 0x77 and m.registers[0x40020000] >> 4 & 15 == 10
 
 
 def setup_rp2040(m: BoardModel, board: boards.Board) -> None:
@@ -195,16 +211,20 @@ def test_qemus_serial_ports_print_the_hosts_result(name: str, tmp_path: Path) ->
     with subprocess.Popen(
         ["qemu-system-arm", "-M", machine, "-display", "none", "-monitor", "none",
          "-serial", "stdio", "-kernel", str(image)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         watchdog = threading.Timer(30, process.kill)
         watchdog.start()
         text = ""
-        assert process.stdout is not None
-        for line in process.stdout:
-            text += line
-            if line.strip() == "done":
-                break
+        assert process.stdin is not None and process.stdout is not None
+        for command in ["", *session().split("%")[:-1]]:
+            if command:
+                process.stdin.write(f"{command}%".encode())
+                process.stdin.flush()
+            for line in process.stdout:
+                text += line.decode()
+                if line.strip() == b"m-ready":
+                    break
         watchdog.cancel()
         process.kill()
-    check_text(text)
+    check_text(text, name)

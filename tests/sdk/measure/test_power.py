@@ -1,0 +1,252 @@
+"""Energy from instruments: known waveforms, and the instruments' own protocols replayed."""
+
+import os
+import struct
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zeroskip.errors import MeasureError
+from zeroskip.measure.power import (
+    EnergyRun,
+    Trace,
+    Window,
+    debounced,
+    energy_of,
+    falling_edges,
+    open_instrument,
+)
+from zeroskip.measure.power.joulescope import Joulescope
+from zeroskip.measure.power.lpm01a import Lpm01a
+from zeroskip.measure.power.ppk2 import Ppk2
+
+pytest.importorskip("serial")
+
+
+def trace(edges: list[float], rate: int = 100_000) -> Trace:
+    """10 mA with a sine of 2 mA on it, at 3 V, for a second."""
+    seconds = np.arange(rate) / rate
+    amperes = 0.010 + 0.002 * np.sin(2 * np.pi * 50 * seconds)
+    return Trace(seconds, amperes, np.full(rate, 3.0), np.array(edges))
+
+
+def test_a_waveform_integrates_to_its_analytic_energy() -> None:
+    # From 0.2 to 0.605 s: 20 periods of the sine and a quarter, which alone has an integral.
+    window = energy_of(trace([0.2, 0.605]), inferences=7)
+    joules = 3 * (0.010 * 0.405 + 0.002 / (2 * np.pi * 50))
+    assert window.microjoules == pytest.approx(joules * 1e6 / 7, rel=1e-6)
+    assert window.milliwatts == pytest.approx(joules / 0.405 * 1e3, rel=1e-6)
+    assert window.seconds == pytest.approx(0.405 / 7)
+
+
+def test_a_slow_instrument_comes_close() -> None:
+    exact = energy_of(trace([0.2, 0.605]), 1).microjoules
+    assert energy_of(trace([0.2, 0.605], rate=1000), 1).microjoules == pytest.approx(
+        exact, rel=1e-3
+    )
+
+
+def test_edges_ring() -> None:
+    rung = [0.2, 0.20001, 0.20004, 0.6, 0.60002]
+    assert debounced(np.array(rung)).tolist() == [0.2, 0.6]
+    assert energy_of(trace(rung), 1) == energy_of(trace([0.2, 0.6]), 1)
+    levels = np.array([1, 1, 0, 0, 1, 0])
+    assert falling_edges(levels, np.arange(6.0)).tolist() == [2.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([], "0 edges"),
+        ([0.5], "1 edges"),
+        ([0.1, 0.2, 0.3], "3 edges"),
+        ([0.5, 1.5], "do not cover"),
+    ],
+)
+def test_traces_that_cannot_be_used(edges: list[float], message: str) -> None:
+    with pytest.raises(MeasureError, match=message):
+        energy_of(trace(edges), 1)
+
+
+def test_runs_have_a_median() -> None:
+    windows = [Window(5.0, 50.0, 0.1), Window(4.0, 40.0, 0.1), Window(9.0, 90.0, 0.1)]
+    run = EnergyRun.median(windows, SimpleNamespace(name="x", volts=3.0))  # type: ignore[arg-type]
+    assert (run.microjoules, run.milliwatts, run.runs) == (5.0, 50.0, 3)
+    assert (run.lowest_microjoules, run.highest_microjoules) == (4.0, 9.0)
+
+
+class Pty:
+    """A device at the other end of a pseudo-terminal."""
+
+    def __init__(self) -> None:
+        self.master, slave = os.openpty()
+        tty.setraw(self.master)
+        tty.setraw(slave)
+        self._slave = slave
+        self.port = os.ttyname(slave)
+        self.seen = b""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def close(self) -> None:
+        os.close(self._slave)
+        os.close(self.master)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                data = os.read(self.master, 256)
+                self.seen += data
+                self.handle(data)
+        except OSError:
+            return
+
+    def handle(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+LEVELS = [1] * 400 + [0] * 2 + [1] * 998 + [0] * 2 + [1] * 400  # falling at 400 and 1400
+
+
+class FakePpk2(Pty):
+    """Answers the byte commands of ppk2-api: meta data, then samples of four bytes."""
+
+    META = "Calibrated: 0\n" + "".join(
+        f"{name}: {value}\n"
+        for i in range(5)
+        for name, value in ((f"R{i}", 10.0), (f"GS{i}", 0.0), (f"GI{i}", 1.0), (f"O{i}", 0.0),
+                            (f"S{i}", 0.0), (f"I{i}", 0.0), (f"UG{i}", 1.0))
+    ) + "HW: 1\nIA: 1\nEND"  # fmt: skip
+
+    def handle(self, data: bytes) -> None:
+        if data[:1] == b"\x19":
+            os.write(self.master, self.META.encode())
+        if b"\x06" in data[:1]:
+            # 14 bits of reading, 3 of range (4), the logic inputs in the upper byte.
+            words = [(1000 | 4 << 14 | (level & 1) << 24) for level in LEVELS]
+            os.write(self.master, struct.pack(f"<{len(words)}I", *words))
+
+
+@pytest.fixture
+def ppk2() -> Iterator[FakePpk2]:
+    device = FakePpk2()
+    yield device
+    device.close()
+
+
+def test_a_ppk2_is_read_through_its_library(ppk2: FakePpk2) -> None:
+    pytest.importorskip("ppk2_api")
+    instrument = Ppk2.open(3.0, ppk2.port, settle_s=0.0)
+    instrument.start()
+    time.sleep(0.3)
+    found = instrument.stop()
+    assert len(found.seconds) == len(LEVELS)
+    assert found.falling == pytest.approx([400 / 1e5, 1400 / 1e5])
+    window = energy_of(found, 2)
+    current = float(found.amperes[600])
+    assert current > 0 and np.allclose(found.amperes[100:], current)
+    assert window.microjoules == pytest.approx(3.0 * current * 0.010 / 2 * 1e6)
+    assert b"\x0d" in ppk2.seen and b"\x0c\x01" in ppk2.seen  # the voltage, power on
+
+
+class FakeLpm01a(Pty):
+    """Acknowledges commands; after start, ten samples a line with events between."""
+
+    refuse = b""
+
+    def handle(self, data: bytes) -> None:
+        for command in data.split(b"\n"):
+            if not command:
+                continue
+            if self.refuse and command.startswith(self.refuse):
+                os.write(self.master, b"PowerShield > error " + command + b"\r\n")
+                continue
+            if command == b"stop":
+                os.write(self.master, b"PowerShield > Acquisition completed\r\n")
+                continue
+            os.write(self.master, b"PowerShield > ack " + command + b"\r\n")
+            if command == b"start":
+                text = "TimeStamp: 000s 000ms, buff 00%\r\n"
+                for at in range(0, 3000, 10):
+                    if at in (500, 2500):
+                        text += "event 1 ris\r\n"
+                    text += "2000-05" * 10 + "\r\n"  # 20 mA
+                for at in range(0, len(text), 2000):  # a terminal takes no more at once
+                    os.write(self.master, text[at : at + 2000].encode())
+
+
+@pytest.fixture
+def lpm01a() -> Iterator[FakeLpm01a]:
+    device = FakeLpm01a()
+    yield device
+    device.close()
+
+
+def test_an_lpm01a_speaks_text(lpm01a: FakeLpm01a) -> None:
+    instrument = Lpm01a.open(1.8, lpm01a.port)
+    instrument.start()
+    time.sleep(0.5)
+    found = instrument.stop()
+    assert len(found.seconds) == 3000 and np.allclose(found.amperes, 0.020)
+    assert found.falling == pytest.approx([0.05, 0.25])
+    assert energy_of(found, 4).microjoules == pytest.approx(1.8 * 0.020 * 0.2 / 4 * 1e6)
+    assert b"volt 1800m\n" in lpm01a.seen and b"eventsrc d7 fal\n" in lpm01a.seen
+
+
+def test_an_lpm01a_that_refuses_is_one_line(lpm01a: FakeLpm01a) -> None:
+    lpm01a.refuse = b"freq"
+    with pytest.raises(MeasureError, match=r"answers 'freq 10k' with .*error freq"):
+        Lpm01a.open(3.0, lpm01a.port)
+    with pytest.raises(MeasureError, match=r"supplies 1\.8 to 3\.3 V"):
+        Lpm01a.open(5.0, lpm01a.port)
+
+
+class FakeJoulescope:
+    """The part of the library's device that is used."""
+
+    sampling_frequency = 1_000_000.0
+
+    def __init__(self) -> None:
+        self.running = False
+        count = 10_000
+        self._signals = {
+            "current": np.full(count, 0.005), "voltage": np.full(count, 3.3),
+            "current_lsb": np.ones(count),
+        }  # fmt: skip
+        self._signals["current"][:3] = np.nan  # a range change
+        for at in (1000, 9000):
+            self._signals["current_lsb"][at : at + 20] = 0
+        self.stream_buffer = SimpleNamespace(
+            sample_id_range=(0, count), samples_get=self._samples_get
+        )
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def _samples_get(self, begin: int, end: int, fields: list[str]) -> dict[str, Any]:
+        return {"signals": {f: {"value": self._signals[f][begin:end]} for f in fields}}
+
+
+def test_a_joulescope_gives_current_voltage_and_its_input() -> None:
+    device = FakeJoulescope()
+    instrument = Joulescope(device, 3.3)
+    instrument.start()
+    assert device.running
+    window = energy_of(instrument.stop(), 8)
+    assert not device.running
+    assert window.microjoules == pytest.approx(3.3 * 0.005 * 0.008 / 8 * 1e6)
+
+
+def test_no_instrument_is_one_line() -> None:
+    with pytest.raises(MeasureError, match="no instrument 'ammeter': instruments are ppk2"):
+        open_instrument("ammeter", 3.0)
+    with pytest.raises(MeasureError, match="no LPM01A found"):
+        open_instrument("lpm01a", 3.0)

@@ -1,0 +1,257 @@
+"""OpenOCD and pyOCD: command lines, real programs without a board, and a made-up probe."""
+
+import stat
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flashable import PROGRAMMING, board, job
+
+from zeroskip import boards, cli
+from zeroskip.boards import ChipId
+from zeroskip.errors import FlashError
+from zeroskip.runners import RUNNERS, choose, ports
+from zeroskip.runners.openocd import OpenOcdRunner
+from zeroskip.runners.ports import Port, find_port
+from zeroskip.runners.pyocd import PyOcdRunner
+from zeroskip.tools import find_program, run_tool
+
+CHIP = ChipId(0xE0042000, 0xFFF, 0x470)
+
+
+def fake_openocd(folder: Path, output: str, status: int) -> Path:
+    """A program that records its arguments, one a line."""
+    path = folder / "bin" / "openocd"
+    path.parent.mkdir()
+    path.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {folder}/arguments\necho '{output}'\nexit {status}\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return path.parent
+
+
+@pytest.fixture(autouse=True)
+def no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "ports_of", lambda board: [])
+
+
+def test_openocd_is_told_to_check_write_verify_and_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, '', 0)}:/usr/bin:/bin")
+    of = board(chip=CHIP)
+    work = job(tmp_path, of, probe="0123")
+    assert OpenOcdRunner().refuses(of, work) is None
+    OpenOcdRunner().write(of, work)
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments[:4] == ["-f", "board/st_nucleo_l4.cfg", "-c", "adapter serial 0123"]
+    commands = [a for a in arguments[2:] if a != "-c"]
+    assert commands[1:3] == ["init", "reset halt"]
+    assert "read_memory 0xe0042000 32 1" in commands[3] and "!= 0x470" in commands[3]
+    assert commands[4] == f"program {{{work.path}}} verify reset"
+    assert commands[5] == "shutdown"
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("Error: open failed", "no debug probe of nucleo-l4r5zi is connected"),
+        ("zeroskip: another chip", "another chip than that of nucleo-l4r5zi; nothing was written"),
+        ("** Verify Failed **", "verification failed"),
+        ("Error: something new\nmore", "openocd failed: something new"),
+    ],
+)
+def test_what_openocd_says_becomes_one_line(
+    output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, output, 1)}:/usr/bin:/bin")
+    of = board()
+    with pytest.raises(FlashError, match=message) as caught:
+        OpenOcdRunner().write(of, job(tmp_path, of))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_program("openocd") is None, reason="needs openocd")
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        {
+            file
+            for name in boards.names()
+            if (p := boards.load(name).programming) is not None
+            for file in p.openocd
+        }
+        | set(PROGRAMMING.openocd)
+    ),
+)
+def test_openocd_knows_its_configuration(file: str) -> None:
+    run_tool(["openocd", "-f", file, "-c", "noinit", "-c", "shutdown"], timeout_s=60)
+
+
+@pytest.mark.skipif(find_program("openocd") is None, reason="needs openocd")
+def test_openocd_without_a_board_is_one_line(tmp_path: Path) -> None:
+    of = board(chip=CHIP)
+    with pytest.raises(FlashError, match="no debug probe of nucleo-l4r5zi is connected"):
+        OpenOcdRunner().write(of, job(tmp_path, of))
+
+
+class Probe:
+    def __init__(self, unique_id: str) -> None:
+        self.unique_id = unique_id
+
+
+class Target:
+    """Memory, a chip's id, and what was done."""
+
+    def __init__(self, chip: int, corrupt: bool) -> None:
+        self.chip, self.corrupt = chip, corrupt
+        self.memory: dict[int, int] = {}
+        self.log: list[str] = []
+
+    def reset_and_halt(self) -> None:
+        self.log.append("halt")
+
+    def reset(self) -> None:
+        self.log.append("reset")
+
+    def read32(self, address: int) -> int:
+        return self.chip
+
+    def read_memory_block8(self, address: int, size: int) -> list[int]:
+        found = [self.memory.get(address + i, 0xFF) for i in range(size)]
+        if self.corrupt:
+            found[5] ^= 1
+        return found
+
+
+@pytest.fixture
+def pyocd(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """pyOCD's own helpers with made-up probes and sessions."""
+    helpers = pytest.importorskip("pyocd.core.helpers")
+    session_module = pytest.importorskip("pyocd.core.session")
+    programmer = pytest.importorskip("pyocd.flash.file_programmer")
+    made = types.SimpleNamespace(probes=[Probe("A1")], target=Target(0x10006470, False), options={})
+
+    class Session:
+        def __init__(self, probe: Probe, options: dict[str, Any]) -> None:
+            made.options = options
+            self.target = made.target
+
+        def __enter__(self) -> "Session":
+            return self
+
+        def __exit__(self, *exception: object) -> None: ...
+
+    class FileProgrammer:
+        def __init__(self, session: Session, progress: Any) -> None: ...
+
+        def program(self, path: str, file_format: str) -> None:
+            from zeroskip import elf
+
+            made.target.log.append("program")
+            for segment in elf.parse(Path(path).read_bytes()).segments:
+                for i, byte in enumerate(segment.data):
+                    made.target.memory[segment.load_address + i] = byte
+
+    found = staticmethod(lambda blocking: made.probes)
+    monkeypatch.setattr(helpers.ConnectHelper, "get_all_connected_probes", found)
+    monkeypatch.setattr(session_module, "Session", Session)
+    monkeypatch.setattr(programmer, "FileProgrammer", FileProgrammer)
+    return made
+
+
+def test_pyocd_checks_writes_reads_back_and_resets(pyocd: Any, tmp_path: Path) -> None:
+    of = board(chip=CHIP)
+    PyOcdRunner().write(of, job(tmp_path, of))
+    assert pyocd.target.log == ["halt", "program", "reset"]
+    assert pyocd.options == {"target_override": "stm32l4r5zitx"}
+
+
+@pytest.mark.parametrize(
+    ("probes", "chip", "corrupt", "message"),
+    [
+        ([], 0x470, False, "no debug probe is connected"),
+        (["A1", "B2"], 0x470, False, "2 debug probes are connected: choose with --probe: A1, B2"),
+        (["A1"], 0x461, False, "another chip .* 0x461, not 0x470; nothing was written"),
+        (["A1"], 0x470, True, "verification failed at 0x08000005"),
+    ],
+)
+def test_pyocd_fails_in_one_line(
+    probes: list[str], chip: int, corrupt: bool, message: str, pyocd: Any, tmp_path: Path
+) -> None:
+    pyocd.probes = [Probe(name) for name in probes]
+    pyocd.target = Target(chip, corrupt)
+    of = board(chip=CHIP)
+    with pytest.raises(FlashError, match=message):
+        PyOcdRunner().write(of, job(tmp_path, of))
+    if not corrupt:
+        assert "program" not in pyocd.target.log
+
+
+def test_pyocd_itself_finds_no_probe(tmp_path: Path) -> None:
+    pytest.importorskip("pyocd")
+    of = board()
+    with pytest.raises(FlashError, match="no debug probe is connected"):
+        PyOcdRunner().write(of, job(tmp_path, of))
+
+
+def test_a_target_in_a_pack_needs_the_pack(tmp_path: Path) -> None:
+    pytest.importorskip("pyocd")
+    of = board()
+    of = replace(of, programming=replace(PROGRAMMING, pyocd_pack=True))
+    work = job(tmp_path, of)
+    assert "pass --pack" in (PyOcdRunner().refuses(of, work) or "")
+    pack = replace(work, pack=tmp_path / "x.pack")
+    assert PyOcdRunner().refuses(of, pack) is None
+    assert "x.pack" in PyOcdRunner().plan(of, pack)[0]
+
+
+def test_ports_are_found_by_their_usb_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Port] = []
+    monkeypatch.setattr(ports, "ports_of", lambda board: found)
+    of = board()
+    with pytest.raises(FlashError, match="no serial port of nucleo-l4r5zi is connected"):
+        find_port(of, None)
+    found.append(Port("/dev/ttyACM0", "0483:374b", "1"))
+    assert find_port(of, None) == "/dev/ttyACM0"
+    found.append(Port("/dev/ttyACM1", "0483:374b", "2"))
+    with pytest.raises(FlashError, match="2 boards could be nucleo-l4r5zi: choose with --port"):
+        find_port(of, None)
+    assert find_port(of, "/dev/ttyACM1") == "/dev/ttyACM1"
+
+
+def test_the_first_runner_that_can_is_taken(tmp_path: Path) -> None:
+    of = boards.load("mps2-an386")
+    work = job(tmp_path, of, gdb="localhost:3333")
+    assert choose(of, work).name == "gdb"
+    with pytest.raises(
+        FlashError, match=r"nothing can write mps2-an386; pyocd: .*gdb: needs --gdb"
+    ):
+        choose(of, replace(work, gdb=None))
+    with pytest.raises(FlashError, match="no runner 'jtag': runners are pyocd, openocd"):
+        choose(of, work, "jtag")
+    with pytest.raises(FlashError, match="uf2 cannot write mps2-an386"):
+        choose(of, work, "uf2")
+
+
+def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from device_models import small_model
+
+    path = tmp_path / "model.zsk"
+    path.write_bytes(small_model(0)[0])
+    arguments = ["flash", str(path), "--board", "mps2-an386", "--gdb", "localhost:1"]
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "gdb would" in text and "reset and run" in text
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert (
+        error.startswith("zeroskip flash: no gdb server at localhost:1") and error.count("\n") == 1
+    )
+    assert cli.main(["flash", "--list"]) == 0
+    assert all(name in capsys.readouterr().out or name for name in RUNNERS)
+    assert cli.main(["flash", "--list", "--board", "mps2-an386"]) == 0
+    assert "needs --gdb" in capsys.readouterr().out
+    assert cli.main(["flash"]) == 2
