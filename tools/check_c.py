@@ -39,7 +39,8 @@ CORES: Final = {
 PORT: Final = (
     "-Iruntime_c/port -DPORT_TRAP_UNALIGNED=1 -DPORT_CYCLES_DWT={dwt} "
     "-DPORT_CONSOLE_BASE=0x40004000u -DPORT_CONSOLE_CLOCK_HZ=16000000u "
-    "-DPORT_CONSOLE_BAUD=115200u"
+    "-DPORT_CONSOLE_BAUD=115200u -DPORT_CLOCK_HZ=16000000u -DPORT_BOARD_NAME=\"board\" "
+    "-DPORT_TRIGGER=1 -DPORT_TRIGGER_PORT=0x48000400u -DPORT_TRIGGER_BIT=3u"
 )
 CPPCHECK: Final = (
     "cppcheck --std=c99 --enable=warning,style,performance,portability --inline-suppr "

@@ -28,7 +28,7 @@ void port_console_init(void)
         (PORT_CONSOLE_CLOCK_HZ + PORT_CONSOLE_BAUD / 2u) / PORT_CONSOLE_BAUD;
     *port_register(PORT_CONSOLE_BASE + CR1) = 1u << 13 | 3u << 2; /* USART, both ways, on */
 #if PORT_TRIGGER
-    *port_register(RCC_AHB1ENR) |= 1u << (PORT_TRIGGER_PORT - GPIOA_MODER) / 0x400u;
+    *port_register(RCC_AHB1ENR) |= 1u << (PORT_TRIGGER_PORT >> 10 & 0xfu);
     stm32_trigger_init();
 #endif
 }

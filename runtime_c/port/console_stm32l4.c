@@ -12,7 +12,6 @@
 #define GPIOG_MODER 0x48001800u
 #define GPIOG_AFRL 0x48001820u
 #define GPIOG_AFRH 0x48001824u
-#define GPIO_FIRST 0x48000000u
 
 enum {
     CR1 = 0x00,
@@ -36,7 +35,7 @@ void port_console_init(void)
         (uint32_t)((256ull * PORT_CONSOLE_CLOCK_HZ + PORT_CONSOLE_BAUD / 2u) / PORT_CONSOLE_BAUD);
     *port_register(PORT_CONSOLE_BASE + CR1) = 3u << 2 | 1u << 0; /* both ways, UART on */
 #if PORT_TRIGGER
-    *port_register(RCC_AHB2ENR) |= 1u << (PORT_TRIGGER_PORT - GPIO_FIRST) / 0x400u;
+    *port_register(RCC_AHB2ENR) |= 1u << (PORT_TRIGGER_PORT >> 10 & 0xfu);
     stm32_trigger_init();
 #endif
 }

@@ -112,7 +112,7 @@ static size_t input_bytes(void)
 /* Whether the input is kept apart from the arena, whose inferences overwrite it. */
 static bool keeps_input(void)
 {
-    return port_input_end != port_input_start;
+    return (uintptr_t)port_input_end != (uintptr_t)port_input_start;
 }
 
 /* Where byte `index` of the inputs, one behind the other, is loaded to. */
@@ -405,11 +405,11 @@ static void print_info(void)
     print("m-zs-board-[" PORT_BOARD_NAME "]\n");
     print_field("m-zs-clock-hz-[", PORT_CLOCK_HZ, "]\n");
     print("m-zs-model-crc-[");
-    const uint8_t *end = port_model_end - 4;
-    print_hex((uint32_t)end[0] | (uint32_t)end[1] << 8 | (uint32_t)end[2] << 16
-                  | (uint32_t)end[3] << 24,
-              8);
-    print_field("]\nm-zs-model-bytes-[", (uint64_t)(port_model_end - port_model_start), "]\n");
+    const size_t end = (size_t)(port_model_end - port_model_start);
+    for (size_t i = 1; i <= 4; i++) { /* little-endian */
+        print_hex(port_model_start[end - i], 2);
+    }
+    print_field("]\nm-zs-model-bytes-[", end, "]\n");
     print_field("m-zs-input-bytes-[", input_bytes(), "]\n");
     print_field("m-zs-keeps-input-[", keeps_input(), "]\n");
     print_field("m-zs-cycles-[", last_cycles, "]\n");
