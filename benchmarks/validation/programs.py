@@ -13,6 +13,7 @@ from zeroskip import elf
 from zeroskip.boards import Board
 from zeroskip.emulation import qemu
 from zeroskip.emulation.profile import Profile, marks_of
+from zeroskip.firmware import linker_script
 from zeroskip.tools import run_tool
 
 HERE: Final = Path(__file__).resolve().parent
@@ -48,13 +49,15 @@ def count(program: Program, board: Board) -> Counted:
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
         for entry in port.iterdir():
-            if entry.name.endswith((".c", ".h", ".S", ".in")):
+            if entry.name.endswith((".c", ".h", ".S")):
                 (folder / entry.name).write_bytes(entry.read_bytes())
         for name in ("port.c", "validation.h", *program.own):
             (folder / name).write_bytes((HERE / name).read_bytes())
         for name, text in program.generated.items():
             (folder / name).write_text(text)
-        _write_script(folder, board)
+        place = board.emulation
+        script = linker_script(place.flash_start, place.ram_start, _STACK_BYTES)
+        (folder / "link.ld").write_text(script)
         own = ["startup.c", "marks.S", "semihost.c", "port.c"]
         own += [name for name in program.own if name.endswith(".c")]
         run_tool(
@@ -79,15 +82,3 @@ def _target(program: Program, board: Board) -> list[str]:
     flags = board.core.compiler.gcc_flags
     own = any(option.startswith("-march") for option in program.options)
     return [flag for flag in flags if not (own and flag.startswith("-mcpu"))]
-
-
-def _write_script(folder: Path, board: Board) -> None:
-    script = (folder / "link.ld.in").read_text()
-    for name, value in {
-        "FLASH_START": board.emulation.flash_start,
-        "RAM_START": board.emulation.ram_start,
-        "STACK_SIZE": _STACK_BYTES,
-        "ARENA_SIZE": 0,
-    }.items():
-        script = script.replace(f"@{name}@", f"{value:#x}")
-    (folder / "link.ld").write_text(script)
