@@ -146,9 +146,10 @@ def parse_core(document: Mapping[str, Any], where: str) -> Core:
     compiler = top.table("compiler")
     timing = top.optional_table("timing")
     pipeline = top.optional_table("pipeline")
+    unicorn_cpu = top.text("unicorn_cpu")
     core = Core(
         name=top.text("name"),
-        unicorn_cpu=top.text("unicorn_cpu"),
+        unicorn_cpu=None if unicorn_cpu == "none" else unicorn_cpu,
         cycle_counter=top.choice("cycle_counter", ("dwt", "systick")),
         compiler=Compiler(
             gcc_flags=compiler.texts("gcc_flags"),
@@ -255,19 +256,23 @@ def _pipeline(table: Table) -> Pipeline:
             late, early = latencies.integers(name, 2, 0, 64)
             latency[name] = late, early
     latencies.finish()
-    apart = []
-    for text in table.texts("apart"):
-        older, _, younger = text.partition(" ")
-        if not {older, younger} <= {"*", *PIPELINE_CLASSES}:
-            raise table.error("apart", f"'{text}' is not two classes")
-        apart.append((older, younger))
-    given: dict[str, Any] = {"latency": latency, "apart": tuple(apart)}
+    given: dict[str, Any] = {"latency": latency}
+    given |= {key: _pairs(table, key) for key in ("apart", "narrow")}
     given |= {key: table.text(key) for key in ("name", "known_error", "source")}
-    given["narrow_pairs"] = table.boolean("narrow_pairs")
     numbers = [key for key in Pipeline.__dataclass_fields__ if key not in given]
     cycles = {key: table.integer(key, 0, 64) for key in numbers}
     table.finish()
     return Pipeline(**{**given, **cycles})
+
+
+def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in table.texts(key):
+        older, _, younger = text.partition(" ")
+        if not {older, younger} <= {"*", "light", *PIPELINE_CLASSES}:
+            raise table.error(key, f"'{text}' is not two classes")
+        pairs.append((older, younger))
+    return tuple(pairs)
 
 
 def _region(table: Table) -> Region:

@@ -289,7 +289,10 @@ class _Driver:
             '.section .rodata.port_model_name, "a"\n.global port_model_name\n'
             f'port_model_name: .asciz "{name}"\n'
         )
-        (folder / "link.ld").write_text(self._linker_script(arena_bytes, input_bytes))
+        script = linker_script(
+            self.flash_start, self.ram_start, self.board.stack.size, arena_bytes, input_bytes
+        )
+        (folder / "link.ld").write_text(script)
         for source in ("model", "name"):
             self._run([*self._target, "-c", f"{source}.S", "-o", f"{source}.o"], folder)
         self._run(
@@ -303,18 +306,6 @@ class _Driver:
         )  # fmt: skip
         return (folder / "firmware.elf").read_bytes()
 
-    def _linker_script(self, arena_bytes: int, input_bytes: int) -> str:
-        script = _resource("port", "link.ld.in").decode()
-        for name, value in {
-            "FLASH_START": self.flash_start,
-            "RAM_START": self.ram_start,
-            "STACK_SIZE": self.board.stack.size,
-            "ARENA_SIZE": arena_bytes,
-            "INPUT_SIZE": input_bytes,
-        }.items():
-            script = script.replace(f"@{name}@", f"{value:#x}")
-        return script
-
     def _run(self, arguments: Sequence[str], folder: Path) -> None:
         run_tool(
             [*self._command, *arguments],
@@ -322,6 +313,22 @@ class _Driver:
             cwd=folder,
             environment={"LC_ALL": "C"},
         )
+
+
+def linker_script(
+    flash_start: int, ram_start: int, stack_bytes: int, arena_bytes: int = 0, input_bytes: int = 0
+) -> str:
+    """The port's linker script for these addresses and sizes."""
+    script = _resource("port", "link.ld.in").decode()
+    for name, value in {
+        "FLASH_START": flash_start,
+        "RAM_START": ram_start,
+        "STACK_SIZE": stack_bytes,
+        "ARENA_SIZE": arena_bytes,
+        "INPUT_SIZE": input_bytes,
+    }.items():
+        script = script.replace(f"@{name}@", f"{value:#x}")
+    return script
 
 
 def _source_files(port: Sequence[str]) -> dict[str, bytes]:

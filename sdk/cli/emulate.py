@@ -19,6 +19,7 @@ from zeroskip.cli.table import render
 from zeroskip.conversion import load_arrays
 from zeroskip.converters.container import Description, describe
 from zeroskip.emulation import EmulationResult, emulate
+from zeroskip.emulation.profile import FLASH_KNOWN_ERROR
 from zeroskip.energy import DutyCycle, Energy, Interval, duty_cycle, per_inference
 from zeroskip.errors import InputError
 from zeroskip.report import Run, run_from_emulation, runs
@@ -140,6 +141,8 @@ def _as_json(run: Run, r: EmulationResult, duty: DutyCycle | None) -> dict[str, 
     energy = run.energy
     return {
         **runs.as_json(run),
+        "cycles_with_waits": r.cycles_with_waits,
+        "flash_known_error": FLASH_KNOWN_ERROR if r.wait_cycles else None,
         "energy_uj": None if energy is None else energy.microjoules.typical,
         "energy_class": None if energy is None else energy.grade,
         "duty_cycle": None if duty is None else asdict(duty),
@@ -148,6 +151,7 @@ def _as_json(run: Run, r: EmulationResult, duty: DutyCycle | None) -> dict[str, 
                 "name": f.name,
                 "instructions": _mean(f.instructions, r.samples),
                 "cycles": None if f.cycles is None else _mean(f.cycles, r.samples),
+                "wait_cycles": None if f.wait_cycles is None else _mean(f.wait_cycles, r.samples),
             }
             for f in r.functions
         ],
@@ -196,7 +200,8 @@ def _waits(r: EmulationResult) -> str:
         return "not estimated: " + (
             "the board's flash is not described" if missing else "no C compiler"
         )
-    return f"{r.wait_cycles:,} cycles (estimated: {model})"
+    error = f"; {FLASH_KNOWN_ERROR}" if r.wait_cycles else ""
+    return f"{r.wait_cycles:,} cycles (estimated: {model}{error})"
 
 
 def _function_table(r: EmulationResult, count: int) -> list[str]:
@@ -204,11 +209,11 @@ def _function_table(r: EmulationResult, count: int) -> list[str]:
         [
             f.name,
             f"{_mean(f.instructions, r.samples):,}",
-            "" if f.cycles is None else f"{_mean(f.cycles, r.samples):,}",
+            *("" if n is None else f"{_mean(n, r.samples):,}" for n in (f.cycles, f.wait_cycles)),
         ]
         for f in r.functions[:count]
     ]
-    return render(["function", "instructions", "cycles"], rows, left=(0,))
+    return render(["function", "instructions", "cycles", "flash waits"], rows, left=(0,))
 
 
 def _as_text(

@@ -93,7 +93,8 @@ def test_emulate_json(container: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert result["board"] == "nucleo-l4r5zi" and result["core"] == "cortex-m4"
     assert result["clock_hz"] == 120_000_000 and result["samples"] == len(inputs)
     assert result["wait_cycles"] > 0 and "5 wait states" in result["flash_model"]
-    in_all = result["cycles"] + result["wait_cycles"]
+    in_all = result["cycles_with_waits"]
+    assert in_all == result["cycles"] + result["wait_cycles"] and result["flash_known_error"]
     assert result["latency_ms"] == pytest.approx(in_all / 120e3)
     energy = result["energy"]
     assert energy["microjoules"]["typical"] == pytest.approx(3 * 25 * result["latency_ms"])
