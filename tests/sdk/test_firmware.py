@@ -72,7 +72,12 @@ def test_every_board_links(
     assert arena is not None
     (arena_size,) = struct.unpack_from("<I", blob, 12)
     assert arena.size == arena_size == made.sizes.ram_arena
-    assert arena.address % 16 == 0 and arena.address + arena.size == ram + made.sizes.ram
+    end = arena.address + arena.size
+    if made.sizes.ram_input:
+        kept = parsed.section(".input")
+        assert kept is not None and kept.address == end and kept.size == made.sizes.ram_input
+        end += kept.size
+    assert arena.address % 16 == 0 and end == ram + made.sizes.ram
     assert made.sizes.ram <= board.ram.size
     last = max(s.load_address + len(s.data) for s in parsed.segments if s.data)
     assert last - flash == made.sizes.flash == made.sizes.flash_model + made.sizes.flash_code
@@ -122,7 +127,11 @@ def test_the_boards_memories_are_the_limit(tmp_path: Path) -> None:
     with pytest.raises(FitError, match=numbers):
         build(tmp_path, less_flash)
     less_ram = dataclasses.replace(exact, ram=dataclasses.replace(exact.ram, size=sizes.ram - 1))
-    numbers = f"RAM needs {sizes.ram} of {sizes.ram - 1} bytes .*arena {sizes.ram_arena}"
+    bare = build(tmp_path, less_ram)[0].sizes  # the input is not kept beside the arena
+    assert (bare.ram_input, bare.ram_arena) == (0, sizes.ram_arena) and sizes.ram_input > 0
+    (tmp_path / "firmware.elf").unlink()
+    less_ram = dataclasses.replace(exact, ram=dataclasses.replace(exact.ram, size=bare.ram - 1))
+    numbers = f"RAM needs {bare.ram} of {bare.ram - 1} bytes .*arena {sizes.ram_arena}"
     with pytest.raises(FitError, match=numbers):
         build(tmp_path, less_ram)
     assert os.listdir(tmp_path) == []
