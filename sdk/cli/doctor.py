@@ -74,6 +74,11 @@ def examine() -> list[Check]:
               "apt install qemu-system-arm"),
         Check("unicorn", _package("unicorn"), "emulate: without qemu-system-arm", extra("emulate")),
         Check("capstone", _package("capstone"), "emulate: cycle estimates", extra("emulate")),
+        Check("pyocd", _package("pyocd"), "flash: debug probes", extra("flash")),
+        Check("openocd", _version(find_program("openocd")), "flash: debug probes",
+              "apt install openocd"),
+        Check("pyserial", _package("pyserial"), "flash: STM32 boot loader; measure",
+              extra("flash")),
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from zeroskip.boards import Board
 from zeroskip.errors import FlashError, ToolError
@@ -40,7 +41,7 @@ class OpenOcdRunner:
 
     def plan(self, board: Board, job: Job) -> list[str]:
         check_fits(board, job)
-        return [" ".join(_quoted(a) for a in command(board, job))]
+        return [f"run {shlex.join(command(board, job))}", *job.summary()]
 
     def write(self, board: Board, job: Job) -> list[str]:
         check_fits(board, job)
@@ -77,7 +78,3 @@ def _explained(board: Board, output: str) -> str:
             return meaning.format(board=board.name)
     errors = re.findall(r"Error: (.+)", output)
     return f"openocd failed: {errors[0] if errors else output.splitlines()[-1].strip()}"
-
-
-def _quoted(argument: str) -> str:
-    return f"'{argument}'" if " " in argument else argument
