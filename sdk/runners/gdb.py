@@ -127,6 +127,8 @@ class GdbClient:
             self._socket = socket.create_connection((host, int(port)), timeout=_TIMEOUT_S)
         except OSError as error:
             raise FlashError(f"no gdb server at {address}: {error.strerror or error}") from error
+        # Each packet follows a lone "+": without this it waits 40 ms for that to be acknowledged.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self._chunk = _CHUNK
         self._features = ""
