@@ -13,6 +13,7 @@ from zeroskip.tools import find_program, run_tool
 
 PROGRAM = "openocd"
 _TIMEOUT_S = 180.0
+_VERIFIED = "** Verified OK **"
 _CHIP_MARK = "zeroskip: another chip"
 # What OpenOCD says, and what it means.
 _MEANINGS = (
@@ -47,9 +48,11 @@ class OpenOcdRunner:
         check_fits(board, job)
         refuse_two_boards(board, job)
         try:
-            run_tool(command(board, job), timeout_s=_TIMEOUT_S)
+            done = run_tool(command(board, job), timeout_s=_TIMEOUT_S)
         except ToolError as error:
             raise FlashError(_explained(board, str(error))) from error
+        if _VERIFIED not in done.stdout:
+            raise FlashError("openocd failed: it did not verify what it wrote")
         return [f"openocd: wrote, verified and reset {board.name}"]
 
 

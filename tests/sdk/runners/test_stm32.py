@@ -182,7 +182,7 @@ def test_a_flipped_bit_is_found(device: Device, tmp_path: Path) -> None:
 def test_a_protected_chip_is_one_line(device: Device, tmp_path: Path) -> None:
     device.protected = True
     of = board()
-    with pytest.raises(FlashError, match="refused to read at 0x08000000 .its flash is prot"):
+    with pytest.raises(FlashError, match=r"refused to read at 0x08000000 [(]its flash is prot"):
         RUNNER.write(of, job(tmp_path, of, port=device.port))
     assert not device.erased
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from flashable import PROGRAMMING, board, job
 
-from zeroskip import boards, cli
+from zeroskip import boards, cli, runners
 from zeroskip.boards import ChipId
 from zeroskip.errors import FlashError
 from zeroskip.runners import RUNNERS, choose, ports
-from zeroskip.runners.openocd import OpenOcdRunner
+from zeroskip.runners.openocd import OpenOcdRunner, command
 from zeroskip.runners.ports import Port, find_port
 from zeroskip.runners.pyocd import PyOcdRunner
-from zeroskip.tools import find_program, run_tool
+from zeroskip.tools import run_tool
 
 CHIP = ChipId(0xE0042000, 0xFFF, 0x470)
 
@@ -40,7 +40,7 @@ def no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_openocd_is_told_to_check_write_verify_and_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, '', 0)}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, '** Verified OK **', 0)}:/usr/bin:/bin")
     of = board(chip=CHIP)
     work = job(tmp_path, of, probe="0123")
     assert OpenOcdRunner().refuses(of, work) is None
@@ -52,6 +52,15 @@ def test_openocd_is_told_to_check_write_verify_and_reset(
     assert "read_memory 0xe0042000 32 1" in commands[3] and "!= 0x470" in commands[3]
     assert commands[4] == f"program {{{work.path}}} verify reset"
     assert commands[5] == "shutdown"
+
+
+def test_openocd_has_to_say_that_it_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, 'nothing of note', 0)}:/usr/bin:/bin")
+    of = board()
+    with pytest.raises(FlashError, match="openocd failed: it did not verify"):
+        OpenOcdRunner().write(of, job(tmp_path, of))
 
 
 @pytest.mark.parametrize(
@@ -232,6 +241,73 @@ def test_the_first_runner_that_can_is_taken(tmp_path: Path) -> None:
         choose(of, work, "jtag")
     with pytest.raises(FlashError, match="uf2 cannot write mps2-an386"):
         choose(of, work, "uf2")
+
+
+def test_the_place_that_is_named_decides(tmp_path: Path) -> None:
+    """With pyOCD installed and its target known, --drive, --port and --gdb were overlooked."""
+    pytest.importorskip("pyocd")
+    of = board()
+    work = job(tmp_path, of)
+    assert choose(of, replace(work, probe="1")).name == "pyocd"
+    assert choose(of, work).name == "uf2"
+    assert choose(of, replace(work, gdb="localhost:3333")).name == "gdb"
+    assert choose(of, replace(work, drive=tmp_path)).name == "uf2"
+    assert choose(of, replace(work, port="/dev/ttyACM0")).name == "stm32"
+    assert choose(of, replace(work, port="/dev/ttyACM0"), "openocd").name == "openocd"
+    without = replace(of, programming=replace(PROGRAMMING, stm32_product=None))
+    with pytest.raises(FlashError, match="stm32 cannot write nucleo-l4r5zi: it has no serial"):
+        choose(without, replace(work, port="/dev/ttyACM0"))
+
+
+class Installed:
+    """An entry point of another package."""
+
+    def __init__(self, loads: object) -> None:
+        self._loads = loads
+
+    def load(self) -> object:
+        if isinstance(self._loads, Exception):
+            raise self._loads
+        return self._loads
+
+
+def test_runners_of_other_packages_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(OpenOcdRunner):
+        name = "other"
+
+    points = {"other": Other(), "broken": ImportError("no library"), "odd": "a text"}
+    found = {name: Installed(loads) for name, loads in points.items()}
+    monkeypatch.setattr(runners, "_installed", lambda: found)
+    assert runners.runner_names() == [*RUNNERS, "broken", "odd", "other"]
+    of = board()
+    assert choose(of, job(tmp_path, of), "other").name == "other"
+    with pytest.raises(FlashError, match="'broken' cannot be loaded: no library"):
+        choose(of, job(tmp_path, of), "broken")
+    with pytest.raises(FlashError, match="'odd' is a str, not a Runner"):
+        choose(of, job(tmp_path, of), "odd")
+
+
+@pytest.mark.tool("openocd")
+def test_openocd_itself_stops_at_another_chip(tmp_path: Path) -> None:
+    """Its own interpreter runs the check, with made-up memory and `program`."""
+    of = board(chip=CHIP)
+    arguments = command(of, job(tmp_path, of))[3:]
+    for word, starts in ((0x10006470, True), (0x10006461, False)):
+        made_up = [
+            "proc init {} {}", "proc reset {how} {}",
+            f"proc read_memory {{at width count}} {{return {{{word:#x}}}}}",
+            "proc program {file args} {echo \"WRITES $file\"}",
+        ]  # fmt: skip
+        stubs = [part for line in made_up for part in ("-c", line)]
+        done = run_tool(
+            ["openocd", "-c", "noinit", *stubs, *arguments],
+            timeout_s=60, accept=lambda status: True,
+        )  # fmt: skip
+        assert (f"WRITES {tmp_path / 'firmware.elf'}" in done.stdout) == starts
+        assert ("zeroskip: another chip" in done.stdout) != starts
+        assert (done.returncode == 0) == starts
 
 
 def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
