@@ -1,10 +1,8 @@
 """OpenOCD and pyOCD: command lines, real programs without a board, and a made-up probe."""
 
 import stat
-import types
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flashable import PROGRAMMING, board, job
@@ -104,106 +102,6 @@ def test_openocd_without_a_board_is_one_line(tmp_path: Path) -> None:
     of = board(chip=CHIP)
     with pytest.raises(FlashError, match="no debug probe of nucleo-l4r5zi is connected"):
         OpenOcdRunner().write(of, job(tmp_path, of))
-
-
-class Probe:
-    def __init__(self, unique_id: str) -> None:
-        self.unique_id = unique_id
-
-
-class Target:
-    """Memory, a chip's id, and what was done."""
-
-    def __init__(self, chip: int, corrupt: bool) -> None:
-        self.chip, self.corrupt = chip, corrupt
-        self.memory: dict[int, int] = {}
-        self.log: list[str] = []
-
-    def reset_and_halt(self) -> None:
-        self.log.append("halt")
-
-    def reset(self) -> None:
-        self.log.append("reset")
-
-    def read32(self, address: int) -> int:
-        return self.chip
-
-    def read_memory_block8(self, address: int, size: int) -> list[int]:
-        found = [self.memory.get(address + i, 0xFF) for i in range(size)]
-        if self.corrupt:
-            found[5] ^= 1
-        return found
-
-
-@pytest.fixture
-def pyocd(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """pyOCD's own helpers with made-up probes and sessions."""
-    helpers = pytest.importorskip("pyocd.core.helpers")
-    session_module = pytest.importorskip("pyocd.core.session")
-    programmer = pytest.importorskip("pyocd.flash.file_programmer")
-    made = types.SimpleNamespace(probes=[Probe("A1")], target=Target(0x10006470, False), options={})
-
-    class Session:
-        def __init__(self, probe: Probe, options: dict[str, Any]) -> None:
-            made.options = options
-            self.target = made.target
-
-        def __enter__(self) -> "Session":
-            return self
-
-        def __exit__(self, *exception: object) -> None: ...
-
-    class FileProgrammer:
-        def __init__(self, session: Session, progress: Any) -> None: ...
-
-        def program(self, path: str, file_format: str) -> None:
-            from zeroskip import elf
-
-            made.target.log.append("program")
-            for segment in elf.parse(Path(path).read_bytes()).segments:
-                for i, byte in enumerate(segment.data):
-                    made.target.memory[segment.load_address + i] = byte
-
-    found = staticmethod(lambda blocking: made.probes)
-    monkeypatch.setattr(helpers.ConnectHelper, "get_all_connected_probes", found)
-    monkeypatch.setattr(session_module, "Session", Session)
-    monkeypatch.setattr(programmer, "FileProgrammer", FileProgrammer)
-    return made
-
-
-def test_pyocd_checks_writes_reads_back_and_resets(pyocd: Any, tmp_path: Path) -> None:
-    of = board(chip=CHIP)
-    PyOcdRunner().write(of, job(tmp_path, of))
-    assert pyocd.target.log == ["halt", "program", "reset"]
-    assert pyocd.options == {"target_override": "stm32l4r5zitx"}
-
-
-@pytest.mark.parametrize(
-    ("probes", "chip", "corrupt", "message"),
-    [
-        ([], 0x470, False, "no debug probe is connected"),
-        (["A1", "B2"], 0x470, False, "2 debug probes are connected: choose with --probe: A1, B2"),
-        (["A1"], 0x461, False, "another chip .* 0x461, not 0x470; nothing was written"),
-        (["A1"], 0x470, True, "verification failed at 0x08000005"),
-    ],
-)
-def test_pyocd_fails_in_one_line(
-    probes: list[str], chip: int, corrupt: bool, message: str, pyocd: Any, tmp_path: Path
-) -> None:
-    pyocd.probes = [Probe(name) for name in probes]
-    pyocd.target = Target(chip, corrupt)
-    of = board(chip=CHIP)
-    with pytest.raises(FlashError, match=message):
-        PyOcdRunner().write(of, job(tmp_path, of))
-    if not corrupt:
-        assert "program" not in pyocd.target.log
-
-
-def test_pyocd_itself_finds_no_probe(tmp_path: Path) -> None:
-    pytest.importorskip("pyocd")
-    of = board()
-    with pytest.raises(FlashError, match="no debug probe is connected"):
-        PyOcdRunner().write(of, job(tmp_path, of))
 
 
 def test_a_target_in_a_pack_needs_the_pack(tmp_path: Path) -> None:
