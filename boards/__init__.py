@@ -37,6 +37,12 @@ from zeroskip.boards.description import (
 from zeroskip.errors import BoardError
 
 SCHEMA: Final = 1
+DRIVERS: Final = (
+    "cmsdk", "lpc55", "nrf51", "nrf53", "rp2040", "rp2350", "stm32f4", "stm32f7", "stm32h7",
+    "stm32l4", "stm32u5",
+)  # fmt: skip
+"""Families whose firmware port there is: runtime_c/port/console_<driver>.c."""
+
 T = TypeVar("T")
 
 __all__ = [
@@ -105,10 +111,12 @@ def parse(document: Mapping[str, Any], where: str) -> Board:
         ram=_region(memory.table("ram")),
         stack=Stack(size=stack.integer("size", 256, 1 << 24), source=stack.text("source")),
         console=Console(
-            driver=console.choice("driver", ("cmsdk", "nrf51", "stm32l4", "stm32f4", "rp2040")),
+            driver=console.choice("driver", DRIVERS),
             base=console.integer("base", 0, 0xFFFFFFFF),
             clock_hz=console.integer("clock_hz", 1_000, 10**10),
             baud=console.integer("baud", 300, 10**7),
+            tx=console.integer("tx", 0, 63) if console.has("tx") else None,
+            rx=console.integer("rx", 0, 63) if console.has("rx") else None,
             source=console.text("source"),
         ),
         emulation=Emulation(
@@ -138,9 +146,10 @@ def parse_core(document: Mapping[str, Any], where: str) -> Core:
     compiler = top.table("compiler")
     timing = top.optional_table("timing")
     pipeline = top.optional_table("pipeline")
+    unicorn_cpu = top.text("unicorn_cpu")
     core = Core(
         name=top.text("name"),
-        unicorn_cpu=top.text("unicorn_cpu"),
+        unicorn_cpu=None if unicorn_cpu == "none" else unicorn_cpu,
         cycle_counter=top.choice("cycle_counter", ("dwt", "systick")),
         compiler=Compiler(
             gcc_flags=compiler.texts("gcc_flags"),
@@ -204,7 +213,7 @@ def _trigger(table: Table) -> Trigger:
     return Trigger(
         pin=table.text("pin"),
         port=table.integer("port", 0, 0xFFFFFFFF),
-        bit=table.integer("bit", 0, 31),
+        bit=table.integer("bit", 0, 63),
         source=table.text("source"),
     )
 
@@ -247,19 +256,23 @@ def _pipeline(table: Table) -> Pipeline:
             late, early = latencies.integers(name, 2, 0, 64)
             latency[name] = late, early
     latencies.finish()
-    apart = []
-    for text in table.texts("apart"):
-        older, _, younger = text.partition(" ")
-        if not {older, younger} <= {"*", *PIPELINE_CLASSES}:
-            raise table.error("apart", f"'{text}' is not two classes")
-        apart.append((older, younger))
-    given: dict[str, Any] = {"latency": latency, "apart": tuple(apart)}
+    given: dict[str, Any] = {"latency": latency}
+    given |= {key: _pairs(table, key) for key in ("apart", "narrow")}
     given |= {key: table.text(key) for key in ("name", "known_error", "source")}
-    given["narrow_pairs"] = table.boolean("narrow_pairs")
     numbers = [key for key in Pipeline.__dataclass_fields__ if key not in given]
     cycles = {key: table.integer(key, 0, 64) for key in numbers}
     table.finish()
     return Pipeline(**{**given, **cycles})
+
+
+def _pairs(table: Table, key: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in table.texts(key):
+        older, _, younger = text.partition(" ")
+        if not {older, younger} <= {"*", "light", *PIPELINE_CLASSES}:
+            raise table.error(key, f"'{text}' is not two classes")
+        pairs.append((older, younger))
+    return tuple(pairs)
 
 
 def _region(table: Table) -> Region:

@@ -24,8 +24,7 @@ class Region:
 @dataclass(frozen=True)
 class Clock:
     """`hz` is the clock that latencies are given at: the highest the maker allows. `startup_hz`
-    is what firmware built by zeroskip runs at: it leaves the clocks as they are after reset,
-    but for the RP2040, which it takes to its crystal."""
+    is what firmware built by zeroskip sets, the same where its port can."""
 
     hz: int
     startup_hz: int
@@ -42,14 +41,17 @@ class Stack:
 
 @dataclass(frozen=True)
 class Console:
-    """The serial port that firmware prints to: a driver of runtime_c/port/console_<driver>.c,
-    the base address of its registers, the clock that its baud rate is divided from."""
+    """The serial port that firmware answers on: a driver of runtime_c/port/console_<driver>.c,
+    the base address of its registers, the clock that its baud rate is divided from; the numbers
+    of its pins where those are not the driver's."""
 
     driver: str
     base: int
     clock_hz: int
     baud: int
     source: str
+    tx: int | None = None
+    rx: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Power:
 @dataclass(frozen=True)
 class Trigger:
     """The pin that firmware drives low when a timed run begins and ends, for power analysers:
-    bit `bit` of the port whose registers lie at `port`, `pin` as the board's header names it."""
+    bit `bit` of the port whose registers lie at `port` (of nRF: 32 and on are those of P1), `pin`
+    as the board's header names it."""
 
     pin: str
     port: int
@@ -220,12 +223,13 @@ class Pipeline:
     """A core that issues in order, one or two instructions at a time, as
     sdk/emulation/scoreboard.py runs it. Times are in cycles.
 
-    `width` instructions can issue at once; with `narrow_pairs` the second can only be a branch or
-    an IT of 16 bits behind another of 16 bits ("limited dual issue"). `latency` gives by class
+    `width` instructions can issue at once. `apart` lists pairs of classes that cannot, "*" being
+    any, the older one first; with `narrow` only the pairs that it lists can, both of 16 bits
+    ("limited dual issue"), where "light" is what adds or subtracts a constant, moves or extends.
+    Class "branch" is what leaves a block, and IT. `latency` gives by class
     the cycles from issue to the first in which the result can be used, by the ALU and by what
     needs its operand earlier: addresses, and operands that are shifted or taken apart first. 0: by
-    an instruction issued together with it. `apart` lists pairs of classes that cannot issue
-    together, "*" being any, the older one first.
+    an instruction issued together with it.
 
     The others are what loads, branches and long instructions take beside: `accumulate` from a
     multiply to the accumulator of the next one, `load_accumulate` from a load to an accumulator,
@@ -241,7 +245,7 @@ class Pipeline:
     known_error: str
     source: str
     width: int
-    narrow_pairs: bool
+    narrow: tuple[tuple[str, str], ...]
     latency: Mapping[str, tuple[int, int]]
     apart: tuple[tuple[str, str], ...]
     accumulate: int
@@ -269,10 +273,11 @@ PIPELINE_CLASSES: Final = (
 
 @dataclass(frozen=True)
 class Core:
-    """A processor core. `timing` is None where no cycle estimate exists yet."""
+    """A processor core. `unicorn_cpu` is None where Unicorn has no such core, `timing` where no
+    cycle estimate exists yet."""
 
     name: str
-    unicorn_cpu: str
+    unicorn_cpu: str | None
     cycle_counter: str
     compiler: Compiler
     timing: Timing | Pipeline | None

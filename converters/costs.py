@@ -44,6 +44,7 @@ STAND_INS: Final = {
     "cortex-m0": "cortex-m0plus",
     "cortex-m7": "cortex-m4",
     "cortex-m33": "cortex-m4",
+    "cortex-m55": "cortex-m4",
 }
 
 _DENSE: Final = "fully connected, dense"

@@ -56,6 +56,7 @@ _PORT_COMMON: Final = ("startup.c", "memory.c", "marks.S")
 _SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", ".bss", ".arena",
     ".input",
 )  # fmt: skip
+_HEADERS: Final = ("port.h", "semihost.h", "rp2.h", "stm32.h", "stm32f.h")
 _SMALL: Final = ("port/main_board", "port/console_")
 _BOOT2_BYTES: Final = 256
 
@@ -216,10 +217,14 @@ class _Driver:
                 f"-DPORT_CLOCK_HZ={board.clock.startup_hz}u",
                 f'-DPORT_BOARD_NAME="{board.name}"',
                 f"-DPORT_TRIGGER={int(board.trigger is not None)}",
+                f"-DPORT_FLASH_CACHE={int(_has_cache(board))}",
                 f"-DPORT_CONSOLE_BASE={board.console.base:#x}u",
                 f"-DPORT_CONSOLE_CLOCK_HZ={board.console.clock_hz}u",
                 f"-DPORT_CONSOLE_BAUD={board.console.baud}u",
             ]
+            for pin, number in (("TX", board.console.tx), ("RX", board.console.rx)):
+                if number is not None:
+                    defines.append(f"-DPORT_CONSOLE_{pin}={number}u")
             if board.trigger is not None:
                 defines += [
                     f"-DPORT_TRIGGER_PORT={board.trigger.port:#x}u",
@@ -284,7 +289,10 @@ class _Driver:
             '.section .rodata.port_model_name, "a"\n.global port_model_name\n'
             f'port_model_name: .asciz "{name}"\n'
         )
-        (folder / "link.ld").write_text(self._linker_script(arena_bytes, input_bytes))
+        script = linker_script(
+            self.flash_start, self.ram_start, self.board.stack.size, arena_bytes, input_bytes
+        )
+        (folder / "link.ld").write_text(script)
         for source in ("model", "name"):
             self._run([*self._target, "-c", f"{source}.S", "-o", f"{source}.o"], folder)
         self._run(
@@ -298,18 +306,6 @@ class _Driver:
         )  # fmt: skip
         return (folder / "firmware.elf").read_bytes()
 
-    def _linker_script(self, arena_bytes: int, input_bytes: int) -> str:
-        script = _resource("port", "link.ld.in").decode()
-        for name, value in {
-            "FLASH_START": self.flash_start,
-            "RAM_START": self.ram_start,
-            "STACK_SIZE": self.board.stack.size,
-            "ARENA_SIZE": arena_bytes,
-            "INPUT_SIZE": input_bytes,
-        }.items():
-            script = script.replace(f"@{name}@", f"{value:#x}")
-        return script
-
     def _run(self, arguments: Sequence[str], folder: Path) -> None:
         run_tool(
             [*self._command, *arguments],
@@ -317,6 +313,22 @@ class _Driver:
             cwd=folder,
             environment={"LC_ALL": "C"},
         )
+
+
+def linker_script(
+    flash_start: int, ram_start: int, stack_bytes: int, arena_bytes: int = 0, input_bytes: int = 0
+) -> str:
+    """The port's linker script for these addresses and sizes."""
+    script = _resource("port", "link.ld.in").decode()
+    for name, value in {
+        "FLASH_START": flash_start,
+        "RAM_START": ram_start,
+        "STACK_SIZE": stack_bytes,
+        "ARENA_SIZE": arena_bytes,
+        "INPUT_SIZE": input_bytes,
+    }.items():
+        script = script.replace(f"@{name}@", f"{value:#x}")
+    return script
 
 
 def _source_files(port: Sequence[str]) -> dict[str, bytes]:
@@ -327,7 +339,7 @@ def _source_files(port: Sequence[str]) -> dict[str, bytes]:
         for entry in root.joinpath(folder).iterdir():
             if entry.name.endswith((".c", ".h")):
                 files[f"{folder}/{entry.name}"] = entry.read_bytes()
-    for name in (*port, "port.h", "semihost.h", "stm32.h"):
+    for name in (*port, *_HEADERS):
         files[f"port/{name}"] = _resource("port", name)
     files["libc/string.h"] = _resource("port", "string.h")
     return files
@@ -358,6 +370,10 @@ def _sizes(parsed: elf.Elf, flash_start: int, ram_start: int) -> Sizes:
         ram_stack=size[".stack"],
         ram_data=ram_end - ram_start - size[".arena"] - size[".input"] - size[".stack"],
     )
+
+
+def _has_cache(board: Board) -> bool:
+    return board.flash_timing is not None and board.flash_timing.instruction_cache is not None
 
 
 def _input_rooms(description: Description, image: Image) -> tuple[int, ...]:

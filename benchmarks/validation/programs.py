@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from zeroskip import elf
 from zeroskip.boards import Board
 from zeroskip.emulation import qemu
 from zeroskip.emulation.profile import Profile, marks_of
+from zeroskip.firmware import linker_script
 from zeroskip.tools import run_tool
 
 HERE: Final = Path(__file__).resolve().parent
@@ -22,12 +23,14 @@ _TIMEOUT_S: Final = 600.0
 
 @dataclass(frozen=True)
 class Program:
-    """Sources of others, and what of ours they need; `options` are the compiler's."""
+    """Sources of others, and what of ours they need; `options` are the compiler's, `generated`
+    files that are written beside them."""
 
     sources: Sequence[Path]
     own: Sequence[str]
     include: Sequence[Path]
     options: Sequence[str]
+    generated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,15 @@ def count(program: Program, board: Board) -> Counted:
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
         for entry in port.iterdir():
-            if entry.name.endswith((".c", ".h", ".S", ".in")):
+            if entry.name.endswith((".c", ".h", ".S")):
                 (folder / entry.name).write_bytes(entry.read_bytes())
         for name in ("port.c", "validation.h", *program.own):
             (folder / name).write_bytes((HERE / name).read_bytes())
-        _write_script(folder, board)
+        for name, text in program.generated.items():
+            (folder / name).write_text(text)
+        place = board.emulation
+        script = linker_script(place.flash_start, place.ram_start, _STACK_BYTES)
+        (folder / "link.ld").write_text(script)
         own = ["startup.c", "marks.S", "semihost.c", "port.c"]
         own += [name for name in program.own if name.endswith(".c")]
         run_tool(
@@ -75,15 +82,3 @@ def _target(program: Program, board: Board) -> list[str]:
     flags = board.core.compiler.gcc_flags
     own = any(option.startswith("-march") for option in program.options)
     return [flag for flag in flags if not (own and flag.startswith("-mcpu"))]
-
-
-def _write_script(folder: Path, board: Board) -> None:
-    script = (folder / "link.ld.in").read_text()
-    for name, value in {
-        "FLASH_START": board.emulation.flash_start,
-        "RAM_START": board.emulation.ram_start,
-        "STACK_SIZE": _STACK_BYTES,
-        "ARENA_SIZE": 0,
-    }.items():
-        script = script.replace(f"@{name}@", f"{value:#x}")
-    (folder / "link.ld").write_text(script)

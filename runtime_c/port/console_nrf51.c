@@ -1,16 +1,18 @@
 /*
- * console_nrf51.c - nRF51 UART (Reference Manual v3.0, chapter 29), TXD on P0.24 and RXD on P0.25
- * as on the micro:bit v1. SPDX-License-Identifier: Apache-2.0
+ * console_nrf51.c - the UART of nRF51 and nRF52 (nRF51 Reference Manual v3.0, chapter 29; nRF52840
+ * PS v1.7, section 6.33) on the pins PORT_CONSOLE_TX and PORT_CONSOLE_RX, of which 32 is P1.00.
+ * SPDX-License-Identifier: Apache-2.0
  */
 #include "port.h"
 
-#define GPIO_OUTSET 0x50000508u
-#define GPIO_DIRSET 0x50000518u
-#define GPIO_OUTCLR 0x5000050cu
-#define TXD_PIN 24u
-#define RXD_PIN 25u
+#define GPIO 0x50000000u
+#define NVMC_ICACHECNF 0x4001e540u
 
 enum {
+    GPIO_PORT = 0x300,
+    GPIO_OUTSET = 0x508,
+    GPIO_OUTCLR = 0x50c,
+    GPIO_DIRSET = 0x518,
     STARTRX = 0x000,
     STARTTX = 0x008,
     RXDRDY = 0x108,
@@ -23,12 +25,20 @@ enum {
     BAUDRATE = 0x524
 };
 
+static void pin_write(uint32_t what, unsigned pin)
+{
+    *port_register(GPIO + GPIO_PORT * (pin >> 5) + what) = 1u << (pin & 31u);
+}
+
 void port_console_init(void)
 {
-    *port_register(GPIO_OUTSET) = 1u << TXD_PIN;
-    *port_register(GPIO_DIRSET) = 1u << TXD_PIN;
-    *port_register(PORT_CONSOLE_BASE + PSELTXD) = TXD_PIN;
-    *port_register(PORT_CONSOLE_BASE + PSELRXD) = RXD_PIN;
+#if PORT_FLASH_CACHE
+    *port_register(NVMC_ICACHECNF) = 1u;
+#endif
+    pin_write(GPIO_OUTSET, PORT_CONSOLE_TX);
+    pin_write(GPIO_DIRSET, PORT_CONSOLE_TX);
+    *port_register(PORT_CONSOLE_BASE + PSELTXD) = PORT_CONSOLE_TX;
+    *port_register(PORT_CONSOLE_BASE + PSELRXD) = PORT_CONSOLE_RX;
     /* The register holds baud * 2^32 / 16 MHz, rounded to the upper 20 bits. */
     const uint64_t ratio = ((uint64_t)PORT_CONSOLE_BAUD << 32) / PORT_CONSOLE_CLOCK_HZ;
     *port_register(PORT_CONSOLE_BASE + BAUDRATE) = ((uint32_t)ratio + 0x800u) & 0xfffff000u;
@@ -38,7 +48,8 @@ void port_console_init(void)
     *port_register(PORT_CONSOLE_BASE + RXDRDY) = 0;
     *port_register(PORT_CONSOLE_BASE + STARTRX) = 1u;
 #if PORT_TRIGGER
-    *port_register(GPIO_DIRSET) = 1u << PORT_TRIGGER_BIT;
+    pin_write(GPIO_OUTSET, PORT_TRIGGER_BIT);
+    pin_write(GPIO_DIRSET, PORT_TRIGGER_BIT);
 #endif
 }
 
@@ -61,7 +72,7 @@ int port_console_get(void)
 void port_trigger(int level)
 {
 #if PORT_TRIGGER
-    *port_register(level != 0 ? GPIO_OUTSET : GPIO_OUTCLR) = 1u << PORT_TRIGGER_BIT;
+    pin_write(level != 0 ? GPIO_OUTSET : GPIO_OUTCLR, PORT_TRIGGER_BIT);
 #else
     (void)level;
 #endif

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "flash": "write firmware to a board",
     "measure": "latency, accuracy and energy of a container on a board",
     "emulate": "run a container on an emulated board and count cycles per layer",
+    "report": "one page, JSON or CSV from the records of runs",
     "bench": "cycles of single layers on an emulated board, by sparsity",
     "boards": "list the boards",
     "doctor": "check what is installed and what would be missing",

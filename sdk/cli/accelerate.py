@@ -21,7 +21,7 @@ from zeroskip.runtime import Model
 
 def run_on_accelerator(args: argparse.Namespace, accelerator: Accelerator) -> int:
     """Run the fully connected layers of a container; the first sample of --input."""
-    for option in ("output", "rate", "battery", "emulator", "compiler"):
+    for option in ("output", "save", "rate", "battery", "emulator", "compiler"):
         if getattr(args, option) is not None:
             raise InputError(
                 f"--{option} has no meaning for {accelerator.name}, which is simulated"

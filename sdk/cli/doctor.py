@@ -73,6 +73,8 @@ def examine() -> list[Check]:
         Check("qemu-system-arm", _version(find_program("qemu-system-arm")), "emulate: first choice",
               "apt install qemu-system-arm"),
         Check("unicorn", _package("unicorn"), "emulate: without qemu-system-arm", extra("emulate")),
+        Check("jinja2", _package("jinja2"), "report, compress: HTML pages", extra("report")),
+        Check("msgspec", _package("msgspec"), "report: records of runs", extra("report")),
         Check("capstone", _package("capstone"), "emulate: cycle estimates", extra("emulate")),
         Check("pyocd", _package("pyocd"), "flash: debug probes", extra("flash")),
         Check("openocd", _version(find_program("openocd")), "flash: debug probes",

@@ -19,8 +19,11 @@ from zeroskip.cli.table import render
 from zeroskip.conversion import load_arrays
 from zeroskip.converters.container import Description, describe
 from zeroskip.emulation import EmulationResult, emulate
-from zeroskip.energy import GRADES, DutyCycle, Energy, Interval, duty_cycle, per_inference
+from zeroskip.emulation.profile import FLASH_KNOWN_ERROR
+from zeroskip.energy import DutyCycle, Energy, Interval, duty_cycle, per_inference
 from zeroskip.errors import InputError
+from zeroskip.report import Run, run_from_emulation, runs
+from zeroskip.report.records import flash_model, scratch_bytes
 from zeroskip.runtime import Model
 from zeroskip.tools import write_whole
 
@@ -48,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the outputs (N, ...) go; .npz for several",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="RUN.json",
+        help="write the record of the run, for `zeroskip report`",
+    )
     parser.add_argument(
         "--rate",
         type=float,
@@ -102,13 +111,15 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.output:
         write_whole(args.output, _encode(args.output, result.outputs))
-    description = describe(blob)
     duty = _duty_cycle(result, args.rate, args.battery)
+    name = args.container.name
+    record = run_from_emulation(result, blob, name, args.optimize)
+    if args.save:
+        write_whole(args.save, runs.to_json(record))
     if args.json:
-        print(json.dumps(as_json(result, description, duty), indent=2))
+        print(json.dumps(_as_json(record, result, duty), indent=2))
     else:
-        name = args.container.name
-        print("\n".join(_as_text(result, description, name, args.functions, duty)))
+        print("\n".join(_as_text(result, describe(blob), name, args.functions, duty)))
     if not result.matches_host:
         print(f"zeroskip emulate: outputs on {board.name} differ from the host's", file=sys.stderr)
         return 1
@@ -125,56 +136,22 @@ def _duty_cycle(
     return duty_cycle(r.board, r.latency_ms, rate_hz, battery_mah)
 
 
-def as_json(r: EmulationResult, d: Description, duty: DutyCycle | None = None) -> dict[str, Any]:
-    """The object that --json prints. Counts are per inference, the mean of the batch."""
-    timing = r.board.core.timing
-    sizes = r.firmware.sizes
+def _as_json(run: Run, r: EmulationResult, duty: DutyCycle | None) -> dict[str, Any]:
+    """The object that --json prints: the record of the run, and what only was asked for here."""
+    energy = run.energy
     return {
-        "board": r.board.name,
-        "core": r.board.core.name,
-        "clock_hz": r.board.clock.hz,
-        "cycles": r.cycles,
-        "wait_cycles": r.wait_cycles,
-        "instructions": r.instructions,
-        "latency_ms": r.latency_ms,
-        "energy": _energy_json(r),
+        **runs.as_json(run),
+        "cycles_with_waits": r.cycles_with_waits,
+        "flash_known_error": FLASH_KNOWN_ERROR if r.wait_cycles else None,
+        "energy_uj": None if energy is None else energy.microjoules.typical,
+        "energy_class": None if energy is None else energy.grade,
         "duty_cycle": None if duty is None else asdict(duty),
-        "provenance": "estimated",
-        "timing_model": timing.name if timing else None,
-        "known_error": timing.known_error if timing else None,
-        "flash_model": flash_model(r),
-        "emulator": r.emulator,
-        "compiler": r.firmware.compiler,
-        "samples": r.samples,
-        "flash_bytes": {"model": sizes.flash_model, "code": sizes.flash_code},
-        "ram_bytes": {
-            "arena": sizes.ram_arena,
-            "scratch": scratch_bytes(d),
-            "stack": r.stack_bytes,
-            "stack_reserved": sizes.ram_stack,
-            "data": sizes.ram_data,
-        },
-        "matches_host": r.matches_host,
-        "layers": [
-            {
-                "name": op.name,
-                "op": op.op,
-                "codec": op.codec,
-                "bytes": op.bytes,
-                "macs": op.macs,
-                "macs_nonzero_weight": op.macs_nonzero_weight,
-                "macs_executed": _mean(counts.macs_executed, r.samples),
-                "instructions": _mean(counts.instructions, r.samples),
-                "cycles": _mean_or_none(counts.cycles, r.samples),
-                "wait_cycles": _mean_or_none(counts.wait_cycles, r.samples),
-            }
-            for op, counts in zip(d.ops, r.ops, strict=True)
-        ],
         "functions": [
             {
                 "name": f.name,
                 "instructions": _mean(f.instructions, r.samples),
-                "cycles": _mean_or_none(f.cycles, r.samples),
+                "cycles": None if f.cycles is None else _mean(f.cycles, r.samples),
+                "wait_cycles": None if f.wait_cycles is None else _mean(f.wait_cycles, r.samples),
             }
             for f in r.functions
         ],
@@ -185,81 +162,35 @@ def _energy(r: EmulationResult) -> Energy | None:
     return None if r.latency_ms is None else per_inference(r.board, r.latency_ms)
 
 
-def _energy_json(r: EmulationResult) -> dict[str, Any] | None:
-    """Microjoules of one inference with everything that they rest on."""
-    energy = _energy(r)
-    if energy is None:
-        return None
-    power = energy.power
-    return {
-        "microjoules": asdict(energy.microjoules),
-        "volts": power.volts,
-        "active_ma": power.active_ma,
-        "class": power.grade,
-        "class_meaning": GRADES[power.grade].meaning,
-        "source": power.source,
-    }
-
-
 def _energy_lines(r: EmulationResult, duty: DutyCycle | None) -> list[str]:
     energy = _energy(r)
     if energy is None:
         return ["energy        not estimated: the board does not describe its current"]
     lines = [
-        f"energy        {_range(energy.microjoules, 'uJ')} (estimated: {energy.conditions}; "
+        f"energy        {_range(energy.microjoules, 'uJ')}; estimated: {energy.conditions}; "
         f"{energy.power.source})"
     ]
     if duty is not None:
         power = energy.power
         lines.append(
-            f"average power {_range(duty.milliwatts, 'mW')} at {duty.rate_hz:g} inferences per "
-            f"second, {duty.busy:.1%} of the time busy (estimated; {power.sleep_mode} "
-            f"{power.sleep_ua:g} uA: {power.sleep_source})"
+            f"average power {_range(duty.milliwatts, 'mW')}; estimated: {duty.rate_hz:g} "
+            f"inferences per second, busy {duty.busy:.1%} of the time, else {power.sleep_mode} at "
+            f"{power.sleep_ua:g} uA; {power.sleep_source})"
         )
         if duty.battery_hours is not None:
             lines.append(
-                f"battery       {_range(duty.battery_hours, 'h')} with {duty.battery_mah:g} mAh at "
-                f"{power.volts:g} V (estimated, without self-discharge)"
+                f"battery       {_range(duty.battery_hours, 'h')}; estimated: "
+                f"{duty.battery_mah:g} mAh at {power.volts:g} V, without self-discharge)"
             )
     return lines
 
 
 def _range(value: Interval, unit: str) -> str:
+    """A value and its bounds, with the parenthesis left open."""
     texts = [
         f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in (value.typical, value.low, value.high)
     ]
-    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]})"
-
-
-def flash_model(r: EmulationResult) -> str | None:
-    """How the waits for the flash were estimated, or None if they were not."""
-    flash = r.board.flash_timing
-    if flash is None or r.wait_cycles is None:
-        return None
-    if flash.wait_states == 0:
-        return "none at this clock"
-    caches = []
-    for name, cache in (("instruction", flash.instruction_cache), ("data", flash.data_cache)):
-        if cache is not None:
-            held = "" if not flash.unified else " and data"
-            caches.append(f"{name}{held} cache of {cache.size:,} bytes")
-    extras = [*(["prefetch"] if flash.prefetch else []), *caches] or ["no cache"]
-    return f"{flash.wait_states} wait states, {', '.join(extras)}"
-
-
-def scratch_bytes(d: Description) -> int:
-    """Bytes of the arena that never hold an activation: they are there for scratch alone."""
-    tensors = [*d.inputs, *d.outputs, *(op.output for op in d.ops)]
-    used = sorted(
-        (t.location, t.location + int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize)
-        for t in tensors
-        if not t.constant
-    )
-    covered = reach = 0
-    for start, end in used:
-        covered += max(0, end - max(start, reach))
-        reach = max(reach, end)
-    return max(0, d.arena_bytes - covered)
+    return f"{texts[0]} {unit} ({texts[1]} to {texts[2]}"
 
 
 def _waits(r: EmulationResult) -> str:
@@ -269,7 +200,8 @@ def _waits(r: EmulationResult) -> str:
         return "not estimated: " + (
             "the board's flash is not described" if missing else "no C compiler"
         )
-    return f"{r.wait_cycles:,} cycles (estimated: {model})"
+    error = f"; {FLASH_KNOWN_ERROR}" if r.wait_cycles else ""
+    return f"{r.wait_cycles:,} cycles (estimated: {model}{error})"
 
 
 def _function_table(r: EmulationResult, count: int) -> list[str]:
@@ -277,11 +209,11 @@ def _function_table(r: EmulationResult, count: int) -> list[str]:
         [
             f.name,
             f"{_mean(f.instructions, r.samples):,}",
-            "" if f.cycles is None else f"{_mean(f.cycles, r.samples):,}",
+            *("" if n is None else f"{_mean(n, r.samples):,}" for n in (f.cycles, f.wait_cycles)),
         ]
         for f in r.functions[:count]
     ]
-    return render(["function", "instructions", "cycles"], rows, left=(0,))
+    return render(["function", "instructions", "cycles", "flash waits"], rows, left=(0,))
 
 
 def _as_text(
@@ -354,10 +286,6 @@ def _encode(path: Path, outputs: Sequence[Array]) -> bytes:
     else:
         np.save(buffer, outputs[0])
     return buffer.getvalue()
-
-
-def _mean_or_none(total: int | None, count: int) -> int | None:
-    return None if total is None else _mean(total, count)
 
 
 def _mean(total: int, count: int) -> int:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from zeroskip import boards
+from zeroskip.boards import Board
 from zeroskip.cli.emulate import random_inputs
 from zeroskip.cli.table import render
 from zeroskip.conversion import load_npz
 from zeroskip.converters.container import describe
 from zeroskip.errors import InputError, MeasureError
-from zeroskip.measure import Measurement, measure
+from zeroskip.measure import EMULATED, Measurement, measure
 from zeroskip.measure.power import INSTRUMENTS, open_instrument
 from zeroskip.measure.protocol import Device
+from zeroskip.report import Run, run_from_measurement, to_json
+from zeroskip.report.runs import Spread
 from zeroskip.runners.ports import find_port, serial_module
 from zeroskip.runtime import Model
 from zeroskip.tools import write_whole
@@ -40,10 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--volts", type=float, help="what it supplies (the board's)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("-o", "--output", type=Path, metavar="RUN.json", help="write that object")
+    parser.add_argument("--save", type=Path, metavar="RECORD.json",
+                        help="write the record of the run, for `zeroskip report`")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     board = boards.load(args.board)
+    if args.save is not None and board.console.driver == EMULATED:
+        raise InputError(
+            f"--save: {board.name} is emulated, its counter tells the emulator's time; "
+            "`zeroskip emulate --save` writes estimates"
+        )
     model = Model.load(args.container)
     inputs, labels = _data(args, model)
     volts = args.volts or (board.power.volts if board.power is not None else None)
@@ -67,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
     shown = json.dumps(as_json(done, args.container), indent=2)
     if args.output is not None:
         write_whole(args.output, shown.encode() + b"\n")
+    if args.save is not None:
+        blob = args.container.read_bytes()
+        write_whole(args.save, to_json(record(done, blob, args.container.name, board)))
     print(shown if args.json else "\n".join(_as_text(done, args.container)))
     return 0 if done.matches_host else 1
 
@@ -86,6 +99,39 @@ def _data(args: argparse.Namespace, model: Model) -> tuple[list[Any], Any]:
 def as_json(m: Measurement, container: Path) -> dict[str, Any]:
     """The object that --json prints."""
     return {"kind": "measured", "model": container.name, **asdict(m)}
+
+
+def record(m: Measurement, container: bytes, name: str, board: Board) -> Run:
+    """The measurement as `zeroskip report` reads it; bounds of the energy are those of its runs."""
+    t, e = m.latency, m.energy
+    sources = {
+        "cycles": m.provenance,
+        "latency_ms": m.provenance,
+        "macs_executed": f"counted by the firmware on {board.name}, one inference",
+    }
+    if e is not None:
+        sources["energy"] = (
+            f"measured with {e.instrument} at {e.volts:g} V and {m.info.clock_hz / 1e6:g} MHz: the "
+            f"median, the lowest and the highest of {e.runs} runs of {t.iterations} inferences"
+        )
+    return run_from_measurement(
+        container,
+        name,
+        board,
+        clock_hz=m.info.clock_hz,
+        repetitions=t.runs * t.iterations,
+        cycles=round(t.cycles),
+        microseconds=t.microseconds,
+        op_cycles=[op.cycles for op in t.ops],
+        op_macs=[op.macs_executed for op in t.ops],
+        microjoules=None
+        if e is None
+        else Spread(typical=e.microjoules, low=e.lowest_microjoules, high=e.highest_microjoules),
+        volts=None if e is None else e.volts,
+        instrument="cycle counter" if e is None else e.instrument,
+        sources=sources,
+        matches_host=m.matches_host,
+    )
 
 
 def _as_text(m: Measurement, container: Path) -> list[str]:

@@ -129,7 +129,7 @@ def _emulate(
         )
         image = elf.parse(built.path.read_bytes())
         (folder / protocol.INPUT_FILE).write_bytes(protocol.encode_inputs(inputs))
-        profile = execute(built, image, folder, choose_emulator(), _TIMEOUT_S)
+        profile = execute(built, image, folder, choose_emulator(None, board), _TIMEOUT_S)
         report = read_report(folder, image)
     model = model_of(image, timing)
     regions = [profile[1 + i] for i in range(count)]

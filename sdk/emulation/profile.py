@@ -17,6 +17,10 @@ from zeroskip.errors import EmulationError, MissingToolError
 from zeroskip.tools import cache_folder, cached, host_compiler, run_tool
 
 BETWEEN: Final = 0  # the region between two ops; op k is region 1 + k
+FLASH_KNOWN_ERROR: Final = (
+    "the latencies of three networks on an STM32L4R5 came out 0 to 8 % off "
+    "(benchmarks/timing_validation.md), other flashes were not compared"
+)
 _SOURCES: Final = (
     "memory_model.h", "memory_model.c", "trace.h", "trace.c", "qemu_plugin.c",
 )  # fmt: skip
@@ -56,12 +60,14 @@ class Region:
 
     `blocks` counts (address, bytes); `edges` counts (address, bytes, address of the block that
     followed); `mispredicted` counts by block the branches that a two-bit counter would not have
-    foreseen. `waits` is None if the flash was not modelled.
+    foreseen; `stalls` sums by block the cycles that it waited for the flash. `waits` is None if the
+    flash was not modelled.
     """
 
     blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
     edges: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     mispredicted: Counter[tuple[int, int]] = field(default_factory=Counter)
+    stalls: Counter[tuple[int, int]] = field(default_factory=Counter)
     waits: Waits | None = None
 
 
@@ -84,11 +90,11 @@ def memory_shape(board: Board) -> tuple[int, ...] | None:
 
 
 def by_function(regions: Iterable[Region], image: elf.Elf) -> dict[str, Region]:
-    """The counts of each function's own instructions, those of several regions together. The
-    waits for the flash are not split."""
+    """The counts of each function's own instructions, those of several regions together; `waits`
+    are not split, `stalls` are."""
     found: dict[str, Region] = {}
     for region in regions:
-        for counted in ("blocks", "edges", "mispredicted"):
+        for counted in ("blocks", "edges", "mispredicted", "stalls"):
             for place, count in getattr(region, counted).items():
                 part = found.setdefault(image.function_at(place[0]), Region())
                 getattr(part, counted)[place] += count
@@ -127,7 +133,7 @@ def read_profile(path: Path) -> Profile:
         if kind == "E":
             counts.edges[place[0], place[1], place[2]] += count
         else:
-            counted = counts.blocks if kind == "B" else counts.mispredicted
+            counted = {"B": counts.blocks, "P": counts.mispredicted, "W": counts.stalls}[kind]
             counted[place[0], place[1]] += count
     return profile
 

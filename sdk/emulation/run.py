@@ -47,11 +47,13 @@ class OpCounts:
 
 @dataclass(frozen=True)
 class FunctionCounts:
-    """One function's own instructions, summed over the batch, without what it calls."""
+    """One function's own instructions, summed over the batch, without what it calls. `cycles` and
+    `wait_cycles` as in `OpCounts`."""
 
     name: str
     instructions: int
     cycles: int | None
+    wait_cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,13 @@ class EmulationResult:
         return _mean(self.total_wait_cycles, self.samples)
 
     @property
+    def cycles_with_waits(self) -> int | None:
+        """`cycles` and `wait_cycles` together, at the board's highest clock; None if one is."""
+        if self.cycles is None or self.wait_cycles is None:
+            return None
+        return self.cycles + self.wait_cycles
+
+    @property
     def latency_ms(self) -> float | None:
         """Milliseconds per inference at the board's highest clock; with the waits for the flash
         where they are modelled."""
@@ -107,15 +116,19 @@ class EmulationResult:
         return (self.cycles + (self.wait_cycles or 0)) / self.board.clock.hz * 1e3
 
 
-def choose_emulator(wanted: Emulator | None = None) -> Emulator:
+def choose_emulator(wanted: Emulator | None = None, board: Board | None = None) -> Emulator:
     """The emulator to use: the wanted one, or QEMU before Unicorn.
 
-    QEMU needs a C compiler, for the plugin that counts. Raises MissingToolError.
+    QEMU needs a C compiler, for the plugin that counts. Raises MissingToolError, and InputError
+    if Unicorn is wanted for a board whose core it lacks.
     """
+    emulable = board is None or board.core.unicorn_cpu is not None
+    if wanted == "unicorn" and board is not None and not emulable:
+        raise InputError(f"Unicorn has no {board.core.name}, the core of {board.name}: use QEMU")
     qemu_there = find_program(qemu.PROGRAM) is not None
     available: dict[Emulator, bool] = {
         "qemu": qemu_there and host_compiler() is not None,
-        "unicorn": has_package("unicorn"),
+        "unicorn": emulable and has_package("unicorn"),
     }
     if wanted is None:
         for name, there in available.items():
@@ -127,9 +140,10 @@ def choose_emulator(wanted: Emulator | None = None) -> Emulator:
         return wanted
     elif wanted == "qemu" and qemu_there:
         raise MissingToolError("counting under QEMU needs a C compiler (apt install gcc)")
+    other = " or unicorn (pip install 'zeroskip[emulate]')" if emulable else ""
     raise MissingToolError(
         f"no emulator{f' {wanted}' if wanted else ''}: install qemu-system-arm "
-        "(apt install qemu-system-arm) or unicorn (pip install 'zeroskip[emulate]')"
+        f"(apt install qemu-system-arm){other}"
     )
 
 
@@ -158,7 +172,7 @@ def emulate(
     samples = prepared[0].shape[0]
     if samples == 0:
         raise InputError("the batch is empty: emulation needs at least one input")
-    chosen = choose_emulator(emulator)
+    chosen = choose_emulator(emulator, board)
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
         built = firmware.build(
@@ -190,7 +204,9 @@ def emulate(
         total_cycles=_sum(c.cycles for c in counts.values()),
         total_wait_cycles=_sum(c.wait_cycles for c in counts.values()),
         ops=ops,
-        functions=_function_counts(profile, image, counter),
+        functions=_function_counts(
+            profile, image, counter, _sum(c.wait_cycles for c in counts.values())
+        ),
         stack_bytes=report.stack_bytes,
         matches_host=matches,
     )
@@ -274,13 +290,19 @@ def _op_counts(
 
 
 def _function_counts(
-    profile: Profile, image: elf.Elf, counter: _Counter
+    profile: Profile, image: elf.Elf, counter: _Counter, waits: int | None
 ) -> tuple[FunctionCounts, ...]:
+    """The most expensive first. `waits` is how long all of them waited."""
     found = []
     for name, region in by_function(profile.values(), image).items():
         counts = counter.count(region)
-        found.append(FunctionCounts(name, counts.instructions, counts.cycles))
-    return tuple(sorted(found, key=lambda f: (-(f.cycles or f.instructions), f.name)))
+        stalls = None if waits is None else region.stalls.total()
+        found.append(FunctionCounts(name, counts.instructions, counts.cycles, stalls))
+    return tuple(sorted(found, key=lambda f: (-_cost(f), f.name)))
+
+
+def _cost(f: FunctionCounts) -> int:
+    return (f.cycles or f.instructions) + (f.wait_cycles or 0)
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -59,6 +59,11 @@ def class_of(i: Instruction) -> str:
     return _CLASS_OF_KIND.get(i.kind, i.unit.value)
 
 
+def _any_pair(pairs: tuple[tuple[str, str], ...], older: Instruction, younger: Instruction) -> bool:
+    first, second = (("*", class_of(i), *(["light"] if i.light else [])) for i in (older, younger))
+    return any((a, b) in pairs for a in first for b in second)
+
+
 class ScoreboardModel:
     """Prices regions of one program on a pipeline."""
 
@@ -142,7 +147,7 @@ class _Issue:
     @property
     def time(self) -> float:
         """Cycles so far; a slot that is left counts for what follows, if that can use it."""
-        slots = 1 if self._p.narrow_pairs else self._p.width
+        slots = 1 if self._p.narrow else self._p.width
         return self._cycle + min(1.0, len(self._issued) / slots)
 
     def run(self, instructions: Iterable[Instruction]) -> None:
@@ -152,13 +157,17 @@ class _Issue:
     def leave(self, branch: Instruction, taken: bool) -> None:
         """Issue the instruction that ends a block."""
         p = self._p
+        if branch.kind is Kind.LOOP_END:
+            # Branches by itself from its second turn on; the first is paid for as it ends.
+            self._advance(self._cycle + bool(self._issued) + (0 if taken else p.branch_taken))
+            return
         if not taken:
             self._place(branch, 1)
             return
         before = self._issued[-1] if self._issued else None
         self._place(branch, 1)
         folded = len(self._issued) > 1
-        if folded and p.narrow_pairs and before is not None and before.sets_flags:
+        if folded and p.narrow and before is not None and before.sets_flags:
             self._advance(self._cycle + 1)  # only a branch that is not taken pairs with those
             folded = False
         if branch.kind in (Kind.POP_PC, Kind.LOAD_PC):
@@ -212,11 +221,11 @@ class _Issue:
         p = self._p
         if len(self._issued) >= p.width:
             return False
-        first, second = class_of(older), class_of(younger)
-        if p.narrow_pairs:
-            return older.size == 2 and younger.size == 2 and second == "branch" != first
-        pairs = ((first, second), (first, "*"), ("*", second))
-        return not any(pair in p.apart for pair in pairs)
+        if _any_pair(p.apart, older, younger):
+            return False
+        if not p.narrow:
+            return True
+        return older.size == younger.size == 2 and _any_pair(p.narrow, older, younger)
 
     def _ready(self, i: Instruction) -> int:
         kind = class_of(i)

@@ -1,17 +1,19 @@
 """Thumb instructions as the cycle model sees them: a class, what is read, what is written.
 
-Decoding is Capstone's.
+Decoding is Capstone's, but for thumb_loops.py.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import import_module
 from typing import Any
 
 from zeroskip import elf
+from zeroskip.emulation.thumb_loops import Extension, extension
 from zeroskip.errors import EmulationError, MissingToolError
 
 
@@ -43,6 +45,7 @@ class Kind(Enum):
     SYSTEM = auto()
     BARRIER = auto()
     IF_THEN = auto()
+    LOOP_END = auto()
     FLOAT = auto()
     FLOAT_MULTIPLY_ACCUMULATE = auto()
     FLOAT_DIVIDE = auto()
@@ -66,7 +69,7 @@ class Kind(Enum):
 _LEAVING = frozenset(
     {
         Kind.BRANCH, Kind.CALL, Kind.BRANCH_REGISTER, Kind.CALL_REGISTER, Kind.TABLE_BRANCH,
-        Kind.LOAD_PC, Kind.WRITE_PC, Kind.POP_PC,
+        Kind.LOAD_PC, Kind.WRITE_PC, Kind.POP_PC, Kind.LOOP_END,
     }
 )  # fmt: skip
 _MEMORY = frozenset(
@@ -104,7 +107,7 @@ class Instruction:
     `address_uses` are registers, as Capstone numbers them: what it writes, what it reads, and of
     that what its address is computed from; `accumulator` is the one that a multiply-accumulate
     adds to, `early` those that are shifted or taken apart first. `part` says that a load is of
-    less than a word.
+    less than a word; `light`, that it adds or subtracts a constant, moves or extends, in 16 bits.
     """
 
     address: int
@@ -120,6 +123,7 @@ class Instruction:
     unit: Unit = Unit.ARITHMETIC
     sets_flags: bool = False
     part: bool = False
+    light: bool = False
 
     @property
     def end(self) -> int:
@@ -167,7 +171,7 @@ class Decoder:
         """The instructions of the `size` bytes at `start`. Raises EmulationError."""
         if (start, size) not in self._blocks:
             code = self._image.read(start, size)
-            decoded = tuple(self._classify(i) for i in self._reader.disasm(code, start))
+            decoded = tuple(self._decode(code, start))
             if sum(i.size for i in decoded) != size:
                 raise EmulationError(f"cannot decode the {size} bytes of code at {start:#010x}")
             self._blocks[start, size] = decoded
@@ -175,6 +179,46 @@ class Decoder:
                 # The first sight counts: a block that starts inside an IT block lacks its IT.
                 self._known.setdefault(instruction.address, instruction)
         return self._blocks[start, size]
+
+    def _decode(self, code: bytes, start: int) -> Iterator[Instruction]:
+        """As far as it can be decoded."""
+        at = plain = 0  # behind the last instruction of thumb_loops.py
+        while at + 2 <= len(code):
+            first = code[at] | code[at + 1] << 8
+            size = 2 * halfword_count(first)
+            found = None
+            if size == 4 and at + 4 <= len(code):
+                found = extension(first, code[at + 2] | code[at + 3] << 8)
+            if found is not None:
+                yield from self._plain(code[plain:at], start + plain)
+                yield self._extension(start + at, *found)
+                plain = at + 4
+            at += size
+        yield from self._plain(code[plain:], start + plain)
+
+    def _plain(self, code: bytes, start: int) -> Iterator[Instruction]:
+        return (self._classify(i) for i in self._reader.disasm(code, start))
+
+    def _extension(
+        self, address: int, found: Extension, reads: tuple[int, ...], writes: tuple[int, ...]
+    ) -> Instruction:
+        kind, conditional = {
+            Extension.SELECT: (Kind.ALU, False),
+            Extension.LOOP_START: (Kind.ALU, False),
+            Extension.LOOP_START_OR_SKIP: (Kind.BRANCH, True),
+            Extension.LOOP_END: (Kind.LOOP_END, True),
+        }[found]
+        return Instruction(
+            address, 4, kind, conditional,
+            reads=frozenset(self._register(r) for r in reads),
+            writes=frozenset(self._register(r) for r in writes),
+        )  # fmt: skip
+
+    def _register(self, number: int) -> int:
+        """Capstone's number of a core register."""
+        special = {13: "SP", 14: "LR", 15: "PC"}
+        found: int = getattr(self._names, f"ARM_REG_{special.get(number, f'R{number}')}")
+        return found
 
     def _classify(self, raw: Any) -> Instruction:
         names = self._names
@@ -230,6 +274,7 @@ class Decoder:
             unit=unit,
             sets_flags=names.ARM_REG_CPSR in written or bool(raw.update_flags),
             part=name[:4] in ("ldrb", "ldrh", "ldrs"),
+            light=raw.size == 2 and _is_light(raw, names),
         )
 
 
@@ -259,6 +304,16 @@ def _unit(raw: Any, names: Any) -> tuple[Unit, frozenset[int]]:
     if _DSP.match(name):
         return Unit.DSP, frozenset(o.reg for o in sources[-1:])
     return Unit.LOGIC, frozenset()
+
+
+def _is_light(raw: Any, names: Any) -> bool:
+    name = raw.insn_name()
+    if name in ("add", "sub"):
+        on_stack = any(
+            o.type == names.ARM_OP_REG and o.reg == names.ARM_REG_SP for o in raw.operands
+        )
+        return raw.operands[-1].type == names.ARM_OP_IMM and not on_stack
+    return name in ("mov", "uxtb", "uxth", "sxtb", "sxth")
 
 
 def _words(raw: Any, operand: Any) -> int:

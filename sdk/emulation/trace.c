@@ -34,6 +34,7 @@ struct trace_block {
     struct trace_edge *edges; /* to the blocks that followed, most recently found first */
     struct counts counts;
     struct counts mispredicted;
+    struct counts waits; /* cycles, for its code and what it loads */
     uint32_t address;
     uint32_t size;
     enum action action;
@@ -80,6 +81,7 @@ void trace_free(struct trace *trace)
             }
             free(block->counts.of_region);
             free(block->mispredicted.of_region);
+            free(block->waits.of_region);
             free(block);
             block = next_block;
         }
@@ -126,7 +128,7 @@ struct trace_block *trace_block(struct trace *trace, uint32_t address, uint32_t 
     return block;
 }
 
-static void count(struct trace *trace, struct counts *counts)
+static void count(struct trace *trace, struct counts *counts, uint64_t amount)
 {
     if (trace->region >= counts->length) {
         const uint32_t length = trace->region + 16u;
@@ -139,7 +141,7 @@ static void count(struct trace *trace, struct counts *counts)
         counts->of_region = grown;
         counts->length = length;
     }
-    counts->of_region[trace->region]++;
+    counts->of_region[trace->region] += amount;
 }
 
 static void count_edge(struct trace *trace, struct trace_block *from, const struct trace_block *to)
@@ -158,14 +160,14 @@ static void count_edge(struct trace *trace, struct trace_block *from, const stru
         edge->next = from->edges;
         from->edges = edge;
     }
-    count(trace, &edge->counts);
+    count(trace, &edge->counts, 1);
 }
 
 static void predict(struct trace *trace, struct trace_block *from, const struct trace_block *to)
 {
     const bool taken = to->address != from->address + from->size;
     if (taken != (from->taken >= 2u)) {
-        count(trace, &from->mispredicted);
+        count(trace, &from->mispredicted, 1);
     }
     if (taken && from->taken < 3u) {
         from->taken++;
@@ -194,6 +196,21 @@ static struct memory_counts *waits(struct trace *trace)
     return &trace->waits[trace->region];
 }
 
+static uint64_t stalls(const struct memory_counts *counts)
+{
+    return counts == NULL ? 0 : counts->fetch_stalls + counts->load_stalls;
+}
+
+/* The cycles since `before` are the block's. */
+static void count_waits(struct trace *trace, struct trace_block *block,
+                        const struct memory_counts *counts, uint64_t before)
+{
+    const uint64_t cycles = stalls(counts) - before;
+    if (cycles != 0 && block != NULL) {
+        count(trace, &block->waits, cycles);
+    }
+}
+
 /* A branch belongs to the region it leaves, so it is counted before the switch. */
 void trace_enter(struct trace *trace, struct trace_block *block)
 {
@@ -218,20 +235,26 @@ void trace_enter(struct trace *trace, struct trace_block *block)
     case ACTION_BETWEEN: trace->region = 0; break;
     }
     if (trace->memory != NULL) {
-        memory_fetch(trace->memory, block->address, block->size, waits(trace));
+        struct memory_counts *counts = waits(trace);
+        const uint64_t before = stalls(counts);
+        memory_fetch(trace->memory, block->address, block->size, counts);
+        count_waits(trace, block, counts, before);
     }
     if (trace->region == PAUSED) {
         trace->previous = NULL;
         return;
     }
-    count(trace, &block->counts);
+    count(trace, &block->counts, 1);
     trace->previous = block;
 }
 
 void trace_load(struct trace *trace, uint32_t address)
 {
     if (trace->memory != NULL) {
-        memory_load(trace->memory, address, waits(trace));
+        struct memory_counts *counts = waits(trace);
+        const uint64_t before = stalls(counts);
+        memory_load(trace->memory, address, counts);
+        count_waits(trace, trace->previous, counts, before);
     }
 }
 
@@ -261,6 +284,7 @@ bool trace_write(const struct trace *trace, const char *path)
         for (const struct trace_block *b = trace->buckets[i]; b != NULL; b = b->next) {
             write_counts(file, 'B', b, NULL, &b->counts);
             write_counts(file, 'P', b, NULL, &b->mispredicted);
+            write_counts(file, 'W', b, NULL, &b->waits);
             for (const struct trace_edge *e = b->edges; e != NULL; e = e->next) {
                 write_counts(file, 'E', b, e->to, &e->counts);
             }

@@ -46,6 +46,7 @@ void trace_load(struct trace *trace, uint32_t address);
  *   B address size region count             executions of a block
  *   E address size target region count      branches from a block
  *   P address size region count             of those, not as a two-bit counter predicts
+ *   W address size region cycles            waits for a block's code and for what it loads
  *   M region fetches misses stalls loads misses stalls
  * False if the file could not be written or memory had run out.
  */

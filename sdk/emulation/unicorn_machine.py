@@ -70,6 +70,8 @@ class _Machine:
         self._files = Semihosting(folder)
         self._fault: Fault | None = None
         self.exit_status: int | None = None
+        if board.core.unicorn_cpu is None:
+            raise EmulationError(f"Unicorn has no {board.core.name}")
         cpu = board.core.unicorn_cpu.replace("-", "_").upper()
         self._uc = uc = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS

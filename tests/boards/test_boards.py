@@ -21,6 +21,7 @@ CORE_OF = {
     "mps2-an386": "cortex-m4",
     "mps2-an500": "cortex-m7",
     "mps2-an505": "cortex-m33",
+    "mps3-an547": "cortex-m55",
     "nucleo-f446re": "cortex-m4",
     "nucleo-l4r5zi": "cortex-m4",
     "raspberry-pi-pico": "cortex-m0plus",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from zeroskip import bench
+from zeroskip import bench, boards
 from zeroskip.cli import bench as command
 from zeroskip.cli import main
+from zeroskip.emulation.layers import timing_of
+from zeroskip.errors import InputError
 
 TOOLS = pytest.mark.tool("arm-none-eabi-gcc", "qemu-system-arm")
 
@@ -56,3 +58,9 @@ def test_boards_that_cannot_be_priced_are_refused(tmp_path: Path, capsys) -> Non
         assert main(["bench", "--board", board]) == 2
         line = capsys.readouterr().err
         assert line.startswith("zeroskip bench: ") and words in line and line.count("\n") == 1
+
+
+def test_a_core_without_a_timing_model_is_refused() -> None:
+    board = boards.load("mps2-an505")
+    with pytest.raises(InputError, match="no timing model for cortex-m33"):
+        timing_of(replace(board, core=replace(board.core, timing=None)))

@@ -12,6 +12,7 @@ from zeroskip import boards, cli, elf
 from zeroskip.cli import doctor
 from zeroskip.cli import emulate as emulate_command
 from zeroskip.converters.container import describe
+from zeroskip.report import records
 from zeroskip.runtime import Model
 
 KEYS = {
@@ -92,11 +93,16 @@ def test_emulate_json(container: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert result["board"] == "nucleo-l4r5zi" and result["core"] == "cortex-m4"
     assert result["clock_hz"] == 120_000_000 and result["samples"] == len(inputs)
     assert result["wait_cycles"] > 0 and "5 wait states" in result["flash_model"]
-    in_all = result["cycles"] + result["wait_cycles"]
+    in_all = result["cycles_with_waits"]
+    assert in_all == result["cycles"] + result["wait_cycles"] and result["flash_known_error"]
     assert result["latency_ms"] == pytest.approx(in_all / 120e3)
     energy = result["energy"]
     assert energy["microjoules"]["typical"] == pytest.approx(3 * 25 * result["latency_ms"])
-    assert energy["class"] == "A" and energy["source"] and energy["volts"] == 3
+    assert (
+        energy["grade"] == result["energy_class"] == "A"
+        and energy["source"]
+        and energy["volts"] == 3
+    )
     assert result["provenance"] == "estimated" and "Cortex-M4" in result["timing_model"]
     assert result["known_error"]
     assert result["duty_cycle"] is None
@@ -185,7 +191,7 @@ def test_scratch_is_the_arena_without_activations() -> None:
             if not t.constant:
                 size = int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize
                 covered |= set(range(t.location, t.location + size))
-        assert emulate_command.scratch_bytes(d) == d.arena_bytes - len(covered)
+        assert records.scratch_bytes(d) == d.arena_bytes - len(covered)
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

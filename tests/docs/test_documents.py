@@ -1,5 +1,6 @@
 """The documents are true: their code runs, their links lead somewhere, their lists are complete."""
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -161,3 +162,35 @@ def test_the_python_of_the_pruning_page_runs() -> None:
         [sys.executable, "-c", program + check], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.tool("arm-none-eabi-gcc", "capstone", "tflite")
+def test_the_commands_of_the_report_page_run(data_root: Path, tmp_path: Path) -> None:
+    for model in ("ic", "kws"):
+        name = f"mlperf_tiny_{model}_int8.tflite"
+        (tmp_path / name).symlink_to(data_root / "models" / name)
+    (commands,) = blocks(ROOT / "docs" / "report.md", "sh")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-e"], input=commands, cwd=tmp_path, env=os.environ | {"PATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 runs") == 3
+    assert 200_000 < (tmp_path / "report.html").stat().st_size < 600_000
+
+
+def test_the_report_page_knows_fields_and_classes() -> None:
+    from zeroskip.energy import GRADES
+    from zeroskip.report.runs import Run
+
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named <= {field.name for field in dataclasses.fields(Run)} and len(named) > 15
+    for name, grade in GRADES.items():
+        low, high = f"{100 * grade.low - 100:.0f}", f"{100 * grade.high - 100:+.0f}"
+        assert re.search(
+            rf"^\| {name} \| .* \| {low} to {re.escape(high)} % \|$", text, re.MULTILINE
+        )

@@ -26,6 +26,19 @@ needs_unicorn = pytest.mark.tool("unicorn", "capstone")
 QEMU = pytest.param("qemu", marks=[needs_qemu, pytest.mark.tool("capstone")])
 UNICORN = pytest.param("unicorn", marks=needs_unicorn)
 EMULATORS = [QEMU, UNICORN]
+IN_UNICORN = [name for name in boards.names() if boards.load(name).core.unicorn_cpu]
+BOARDS = [
+    pytest.param(name, *emulator.values, marks=emulator.marks)
+    for name in boards.names()
+    for emulator in EMULATORS
+    if emulator is QEMU or name in IN_UNICORN
+]
+CORES = [
+    pytest.param(name, *emulator.values, marks=emulator.marks)
+    for name in {boards.load(name).core.name: name for name in boards.names()}.values()
+    for emulator in EMULATORS
+    if emulator is QEMU or name in IN_UNICORN
+]
 COMPILERS = [pytest.param("gcc", marks=needs_gcc), pytest.param("zig", marks=needs_zig)]
 
 
@@ -51,8 +64,7 @@ def check_bits(
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("emulator", EMULATORS)
-@pytest.mark.parametrize("name", boards.names())
+@pytest.mark.parametrize(("name", "emulator"), BOARDS)
 def test_every_board_gives_the_bits_of_the_oracle(
     name: str, emulator: Emulator, compiler: Compiler
 ) -> None:
@@ -60,10 +72,8 @@ def test_every_board_gives_the_bits_of_the_oracle(
 
 
 @needs_gcc
-@pytest.mark.parametrize("emulator", EMULATORS)
-@pytest.mark.parametrize("core", boards.core_names())
-def test_every_core_gives_the_bits_of_the_oracle_in_float32(core: str, emulator: Emulator) -> None:
-    name = next(n for n in boards.names() if boards.load(n).core.name == core)
+@pytest.mark.parametrize(("name", "emulator"), CORES)
+def test_every_core_gives_the_bits_of_the_oracle_in_float32(name: str, emulator: Emulator) -> None:
     check_bits(0, "float32", boards.load(name), emulator, "gcc")
 
 
@@ -78,7 +88,7 @@ def test_other_models_give_the_bits_of_the_oracle(number: int) -> None:
 @needs_qemu
 @needs_unicorn
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("name", boards.names())
+@pytest.mark.parametrize("name", IN_UNICORN)
 def test_both_emulators_count_the_same(name: str, compiler: Compiler) -> None:
     blob, inputs, _ = small_model(0)
     board = boards.load(name)
@@ -103,12 +113,13 @@ def test_kws_on_mps2_an386(emulator: Emulator, compiler: Compiler, data_root: Pa
 
 @needs_gcc
 @needs_qemu
-def test_ic_on_mps2_an505(data_root: Path) -> None:
+@pytest.mark.parametrize("name", ["mps2-an505", "mps3-an547"])
+def test_ic_on_newer_cores(name: str, data_root: Path) -> None:
     blob = reference_container(data_root, "ic")
     inputs = random_int8(Model(blob).inputs[0].shape, 1)
-    result = emulate(blob, boards.load("mps2-an505"), [inputs], emulator="qemu", compiler="gcc")
+    result = emulate(blob, boards.load(name), [inputs], emulator="qemu", compiler="gcc")
     assert result.matches_host and result.instructions > 1_000_000
-    # Two cores that issue at most one instruction a cycle, but for branches.
+    # Two cores that issue at most one instruction a cycle, but for a few.
     assert result.cycles is not None and 0.9 < result.cycles / result.instructions < 2.0
 
 
@@ -167,6 +178,8 @@ def test_bad_input() -> None:
         emulate(blob, board, [inputs[:0]])
     with pytest.raises(InputError, match="emulator 'bochs'"):
         emulate(blob, board, [inputs], emulator="bochs")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Unicorn has no cortex-m55"):
+        emulate(blob, boards.load("mps3-an547"), [inputs], emulator="unicorn")
     with pytest.raises(FormatError):
         emulate(blob[:-1], board, [inputs])
     tiny = dataclasses.replace(board, ram=dataclasses.replace(board.ram, size=4104))

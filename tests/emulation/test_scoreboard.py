@@ -48,6 +48,17 @@ STRAIGHT = [
     ("cortex-m7", "ldrb.w r0, [r1]; nop.w; add.w r2, r0, r0; nop.w", 3),
     ("cortex-m7", "ldr.w r0, [r1]; nop.w; ldr.w r2, [r0]; nop.w", 4),
     ("cortex-m7", "mul r0, r1, r2; str.w r3, [r4]; nop.w", 2),
+    # llvm ARMScheduleM55.td: two of 16 bits, one of which is light, and none that needs the other
+    ("cortex-m55", "adds r0, #1; lsls r1, r2, #2", 1),
+    ("cortex-m55", "lsls r1, r2, #2; adds r0, #1", 1),
+    ("cortex-m55", "lsls r1, r2, #2; ands r3, r4", 2),
+    ("cortex-m55", "adds r0, #1; ands r0, r4", 2),
+    ("cortex-m55", "adds.w r0, r0, #1; lsls r1, r2, #2", 2),
+    ("cortex-m55", "ldr r0, [r1]; uxtb r2, r3; adds r4, r0, r5", 3),
+    ("cortex-m55", "mla r0, r1, r2, r0; mla r0, r3, r4, r0; nop.w", 4),
+    ("cortex-m55", "ldrd r2, r3, [r0]; nop.w", 2),
+    ("cortex-m55", "csel r0, r1, r2, eq; add.w r3, r0, r1", 2),
+    ("cortex-m55", "mul r1, r2, r3; csel r0, r1, r2, eq; nop.w", 4),
 ]
 
 
@@ -64,6 +75,10 @@ LOOPS = [
     ("cortex-m33", "1: subs.w r7, r7, #1; bne.w 1b", 3),
     # The result of a load goes around the loop.
     ("cortex-m33", "1: add.w r1, r0, r0; ldr.w r0, [r2]; bne.w 1b", 4),
+    # A low-overhead loop branches for nothing; other branches take three cycles, two in a pair.
+    ("cortex-m55", "1: add.w r0, r0, r1; le lr, 1b", 1),
+    ("cortex-m55", "1: subs.w r7, r7, #1; bne.w 1b", 4),
+    ("cortex-m55", "1: subs.w r7, r7, #1; add r0, r1; bne 1b", 3),
     ("cortex-m7", "1: subs.w r7, r7, #1; bne.w 1b", 1),
     ("cortex-m7", "1: mla r0, r1, r2, r0; mla r3, r1, r2, r3; subs.w r7, r7, #1; bne.w 1b", 3),
 ]

@@ -27,7 +27,21 @@ def test_the_wheel_is_for_every_python_from_3_11(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "patterns", "package"),
     [
-        ("sdk", ["*.py", "*.pyi", "py.typed", "emulation/*.c", "cli/*.py"], "zeroskip"),
+        (
+            "sdk",
+            [
+                "*.py",
+                "*.pyi",
+                "py.typed",
+                "emulation/*.c",
+                "cli/*.py",
+                "*/*.html",
+                "report/*.css",
+                "report/*.js",
+                "report/*.txt",
+            ],
+            "zeroskip",
+        ),
         ("converters", ["**/*.py"], "zeroskip/converters"),
         ("boards", ["*/board.toml", "cores/*.toml"], "zeroskip/boards"),
         (
