@@ -76,6 +76,11 @@ def examine() -> list[Check]:
         Check("jinja2", _package("jinja2"), "report, compress: HTML pages", extra("report")),
         Check("msgspec", _package("msgspec"), "report: records of runs", extra("report")),
         Check("capstone", _package("capstone"), "emulate: cycle estimates", extra("emulate")),
+        Check("pyocd", _package("pyocd"), "flash: debug probes", extra("flash")),
+        Check("openocd", _version(find_program("openocd")), "flash: debug probes",
+              "apt install openocd"),
+        Check("pyserial", _package("pyserial"), "flash: STM32 boot loader; measure",
+              extra("flash")),
     ]  # fmt: skip
 
 

@@ -3,19 +3,22 @@
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from zeroskip import boards, elf, firmware
 from zeroskip.boards import Board
 from zeroskip.cli.build import add_compiler_arguments
 from zeroskip.cli.table import render
-from zeroskip.errors import InputError
-from zeroskip.runners import RUNNERS, Job, choose
+from zeroskip.errors import FormatError, InputError
+from zeroskip.runners import Job, choose, runner, runner_names
 from zeroskip.runtime import Model
+
+ELF_MAGIC: Final = b"\x7fELF"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, nargs="?", help="a .zsk file, or firmware that `zeroskip build` made"
+        "file", type=Path, nargs="?", help="a .zsk file, or an ELF file for this board"
     )
     parser.add_argument("--board", help="a name from `zeroskip boards`, or a folder")
     parser.add_argument("--runner", help="how to write: see --list; default: the first that can")
@@ -42,37 +45,41 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.pack}: no such file")
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         job = _job(args, board, Path(scratch))
-        runner = choose(board, job, args.runner)
+        chosen = choose(board, job, args.runner)
         if args.dry_run:
-            print(f"{runner.name} would, for {board.title}:")
-            print("\n".join(f"  {line}" for line in runner.plan(board, job)))
+            print(f"{chosen.name} would, with {args.file} for {board.title}:")
+            print("\n".join(f"  {line}" for line in chosen.plan(board, job)))
             return 0
-        print("\n".join(runner.write(board, job)))
-        if not runner.capabilities.verifies:
-            print(f"{runner.name} cannot read back: `zeroskip measure` will tell if it runs")
+        print("\n".join(chosen.write(board, job)))
+        if not chosen.capabilities.verifies:
+            print(f"{chosen.name} cannot read back: `zeroskip measure` will tell if it runs")
     return 0
 
 
 def _job(args: argparse.Namespace, board: Board, folder: Path) -> Job:
-    path = args.file
-    if path.suffix == ".zsk":
+    path, content = args.file, args.file.read_bytes()
+    if not content.startswith(ELF_MAGIC):
         Model.load(path)  # refuses on the host what the device would refuse
-        built = folder / f"{path.stem}.elf"
-        firmware.build(path.read_bytes(), board, output=built, compiler=args.compiler,
+        path = folder / "firmware.elf"
+        firmware.build(content, board, output=path, compiler=args.compiler,
                        optimize=args.optimize)  # fmt: skip
-        path = built
-    image = elf.parse(path.read_bytes())
+        content = path.read_bytes()
+    try:
+        image = elf.parse(content)
+    except FormatError as error:
+        raise FormatError(f"{args.file}: {error}") from error
     return Job(path, image, args.port, args.probe, args.pack, args.gdb, args.drive)
 
 
 def _listing(board: Board | None) -> list[str]:
     rows = []
-    for runner in RUNNERS.values():
-        can = runner.capabilities
-        row = [runner.name, *("yes" if x else "no" for x in (can.verifies, can.checks_chip))]
+    for name in runner_names():
+        found = runner(name)
+        can = found.capabilities
+        row = [name, *("yes" if x else "no" for x in (can.verifies, can.checks_chip))]
         if board is not None:
             nothing = Job(Path(), elf.Elf(b"", 0, (), (), {}, ()))
-            row.append(runner.refuses(board, nothing) or "ready")
+            row.append(found.refuses(board, nothing) or "ready")
         rows.append(row)
     head = ["runner", "reads back", "checks the chip"]
     if board is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from zeroskip import elf
 from zeroskip.boards import Board, ChipId
-from zeroskip.errors import FlashError
+from zeroskip.errors import FlashError, InputError
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,43 @@ class Job:
     gdb: str | None = None
     drive: Path | None = None
 
-    @property
+    @cached_property
     def pieces(self) -> tuple[tuple[int, bytes], ...]:
-        """(address, data) of what goes into the memories, by address."""
-        loaded = ((s.load_address, s.data) for s in self.image.segments if s.data)
-        return tuple(sorted(loaded))
+        """(address, data) of what goes into the memories, by address; segments that touch are one
+        piece. Raises InputError for segments that overlap, and for a file that holds none."""
+        found: list[tuple[int, bytes]] = []
+        for address, data in sorted(
+            (s.load_address, s.data) for s in self.image.segments if s.data
+        ):
+            end = found[-1][0] + len(found[-1][1]) if found else -1
+            if address < end:
+                raise InputError(f"{self.path.name}: two segments overlap at {address:#010x}")
+            if address == end:
+                found[-1] = (found[-1][0], found[-1][1] + data)
+            else:
+                found.append((address, data))
+        if not found:
+            raise InputError(f"{self.path.name}: the ELF file holds nothing to write")
+        return tuple(found)
+
+    def blocks(self, size: int, fill: int) -> tuple[tuple[int, bytes], ...]:
+        """The pieces in blocks of `size` bytes at multiples of `size`, gaps holding `fill`;
+        blocks that no piece touches are left out."""
+        filled: dict[int, bytearray] = {}
+        for address, data in self.pieces:
+            for base in range(address - address % size, address + len(data), size):
+                block = filled.setdefault(base, bytearray([fill]) * size)
+                start, end = max(base, address), min(base + size, address + len(data))
+                block[start - base : end - base] = data[start - address : end - address]
+        return tuple((base, bytes(filled[base])) for base in sorted(filled))
 
     def summary(self) -> Iterator[str]:
         """A line for each piece."""
         for address, data in self.pieces:
-            yield f"{address:#010x}: {len(data):,} bytes"
+            yield f"{address:#010x}..{address + len(data):#010x}: {len(data):,} bytes"
 
 
+@runtime_checkable
 class Runner(Protocol):
     """One way of writing."""
 
@@ -96,5 +122,8 @@ def check_readback(written: bytes, found: bytes, address: int) -> None:
         return
     pairs = enumerate(zip(written, found, strict=False))
     at = next((i for i, (a, b) in pairs if a != b), min(len(written), len(found)))
-    where = f"{address + at:#010x}"
-    raise FlashError(f"verification failed at {where}: what was written reads otherwise")
+    differ = sum(a != b for a, b in zip(written, found, strict=False))
+    raise FlashError(
+        f"verification failed at {address + at:#010x}: what was written reads otherwise "
+        f"({max(differ, 1)} of {len(written)} bytes differ)"
+    )

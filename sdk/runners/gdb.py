@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,8 @@ from zeroskip.runners.base import (
 )
 
 _TIMEOUT_S: Final = 30.0
-_CHUNK: Final = 512  # bytes in a packet: as hexadecimal well below every server's limit
+_CHUNK: Final = 512  # the most bytes in a packet; a server may ask for less
+_HEAD: Final = 32  # characters around them: command, address, length, checksum
 _MAX_REPLY: Final = 1 << 20
 
 
@@ -57,9 +59,8 @@ class GdbRunner:
                 word = client.read(chip.address, 4)
                 check_chip(board, int.from_bytes(word, "little"), chip)
             flash = client.flash_blocks()
-            for address, data in job.pieces:
-                client.load(address, data, flash)
-            client.finish_flash()
+            _check_map(board, job, flash, job.gdb)
+            client.load(job.pieces, flash)
             for address, data in job.pieces:
                 check_readback(data, client.read(address, len(data)), address)
             client.reset()
@@ -74,6 +75,20 @@ def _chip_plan(board: Board) -> list[str]:
     return [f"check that {chip.address:#010x} & {chip.mask:#x} is {chip.value:#x}"]
 
 
+def _check_map(board: Board, job: Job, flash: Sequence[FlashBlocks], where: str) -> None:
+    """Raise FlashError if the server knows flash, and some of the firmware is not in it."""
+    for address, data in job.pieces if flash else ():
+        end = address + len(data)
+        while address < end:
+            region = next((f for f in flash if f.holds(address)), None)
+            if region is None:
+                raise FlashError(
+                    f"the chip at {where} has no flash at {address:#010x}: it is not that of "
+                    f"{board.name}; nothing was written"
+                )
+            address = region.start + region.size
+
+
 @dataclass(frozen=True)
 class FlashBlocks:
     """A range of flash and the size of what it erases at once."""
@@ -81,6 +96,25 @@ class FlashBlocks:
     start: int
     size: int
     block: int
+
+    def holds(self, address: int) -> bool:
+        return self.start <= address < self.start + self.size
+
+    def touched(self, pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
+        """(address, size) of the runs of blocks that the pieces touch."""
+        blocks: set[int] = set()
+        for address, data in pieces:
+            begin = max(address - self.start, 0)
+            end = min(address + len(data) - self.start, self.size)
+            blocks.update(range(begin // self.block, -(-end // self.block)) if begin < end else ())
+        runs: list[tuple[int, int]] = []
+        for block in sorted(blocks):
+            address = self.start + block * self.block
+            if runs and sum(runs[-1]) == address:
+                runs[-1] = (runs[-1][0], runs[-1][1] + self.block)
+            else:
+                runs.append((address, self.block))
+        return runs
 
 
 class GdbClient:
@@ -93,12 +127,19 @@ class GdbClient:
             self._socket = socket.create_connection((host, int(port)), timeout=_TIMEOUT_S)
         except OSError as error:
             raise FlashError(f"no gdb server at {address}: {error.strerror or error}") from error
+        # Each packet follows a lone "+": without this it waits 40 ms for that to be acknowledged.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
-        self._flash_used = False
+        self._chunk = _CHUNK
         self._features = ""
 
     def __enter__(self) -> GdbClient:
         self._features = self._ask("qSupported:hwbreak+")
+        for feature in self._features.split(";"):
+            if feature.startswith("PacketSize="):
+                # Two characters for a byte, or as many where it is escaped, and what goes before.
+                room = (_number(feature[11:], 16, 2 * _CHUNK) - _HEAD) // 2
+                self._chunk = max(1, min(_CHUNK, room))
         self._ask("?")
         return self
 
@@ -109,7 +150,7 @@ class GdbClient:
         """`size` bytes at `address`."""
         found = bytearray()
         while len(found) < size:
-            count = min(_CHUNK, size - len(found))
+            count = min(self._chunk, size - len(found))
             reply = self._ask(f"m{address + len(found):x},{count:x}")
             try:
                 part = bytes.fromhex(reply)
@@ -128,13 +169,13 @@ class GdbClient:
             return []
         text = ""
         while len(text) < _MAX_REPLY:
-            reply = self._ask(f"qXfer:memory-map:read::{len(text):x},{_CHUNK:x}")
+            reply = self._ask(f"qXfer:memory-map:read::{len(text):x},{self._chunk:x}")
             text += reply[1:]
             if reply[:1] != "m":
                 break
         try:
             root = ElementTree.fromstring(text[text.index("<memory-map") :])
-            return [
+            found = [
                 FlashBlocks(
                     int(memory.attrib["start"], 0),
                     int(memory.attrib["length"], 0),
@@ -143,30 +184,31 @@ class GdbClient:
                 for memory in root.iter("memory")
                 if memory.attrib.get("type") == "flash"
             ]
+            if any(f.block <= 0 or f.size < 0 for f in found):
+                raise ValueError("no block size")
+            return found
         except (ValueError, KeyError, ElementTree.ParseError) as error:
             raise FlashError(
                 f"the gdb server at {self._where} has a memory map that cannot be read"
             ) from error
 
-    def load(self, address: int, data: bytes, flash: list[FlashBlocks]) -> None:
-        """Write to RAM, or erase and write flash; the latter is done after `finish_flash`."""
-        place = next((f for f in flash if f.start <= address < f.start + f.size), None)
-        if place is not None:
-            begin = address - (address - place.start) % place.block
-            end = address + len(data)
-            length = -(-(end - begin) // place.block) * place.block
-            self._command(f"vFlashErase:{begin:x},{length:x}".encode(), "erase flash")
-            self._flash_used = True
-        for at in range(0, len(data), _CHUNK):
-            part = data[at : at + _CHUNK]
-            if place is not None:
-                packet = f"vFlashWrite:{address + at:x}:".encode() + _escaped(part)
-            else:
-                packet = f"M{address + at:x},{len(part):x}:{part.hex()}".encode()
-            self._command(packet, f"write at {address + at:#010x}")
-
-    def finish_flash(self) -> None:
-        if self._flash_used:
+    def load(self, pieces: Sequence[tuple[int, bytes]], flash: Sequence[FlashBlocks]) -> None:
+        """Write pieces (address, data). Flash is erased first, every block that is touched once:
+        two pieces may share one, and a piece may reach over regions with blocks of other sizes."""
+        for region in flash:
+            for start, size in region.touched(pieces):
+                self._command(f"vFlashErase:{start:x},{size:x}".encode(), "erase flash")
+        in_flash = False
+        for address, data in pieces:
+            for at in range(0, len(data), self._chunk):
+                part, here = data[at : at + self._chunk], address + at
+                if any(region.holds(here) for region in flash):
+                    packet = f"vFlashWrite:{here:x}:".encode() + _escaped(part)
+                    in_flash = True
+                else:
+                    packet = f"M{here:x},{len(part):x}:{part.hex()}".encode()
+                self._command(packet, f"write at {here:#010x}")
+        if in_flash:
             self._command(b"vFlashDone", "finish writing flash")
 
     def reset(self) -> None:
@@ -237,6 +279,13 @@ class GdbClient:
             if not more:
                 raise OSError("it closed the connection")
             self._buffer += more
+
+
+def _number(text: str, base: int, otherwise: int) -> int:
+    try:
+        return int(text, base)
+    except ValueError:
+        return otherwise
 
 
 def _text(reply: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from zeroskip.boards import Board
 from zeroskip.errors import FlashError, ToolError
@@ -12,6 +13,7 @@ from zeroskip.tools import find_program, run_tool
 
 PROGRAM = "openocd"
 _TIMEOUT_S = 180.0
+_VERIFIED = "** Verified OK **"
 _CHIP_MARK = "zeroskip: another chip"
 # What OpenOCD says, and what it means.
 _MEANINGS = (
@@ -40,15 +42,17 @@ class OpenOcdRunner:
 
     def plan(self, board: Board, job: Job) -> list[str]:
         check_fits(board, job)
-        return [" ".join(_quoted(a) for a in command(board, job))]
+        return [f"run {shlex.join(command(board, job))}", *job.summary()]
 
     def write(self, board: Board, job: Job) -> list[str]:
         check_fits(board, job)
         refuse_two_boards(board, job)
         try:
-            run_tool(command(board, job), timeout_s=_TIMEOUT_S)
+            done = run_tool(command(board, job), timeout_s=_TIMEOUT_S)
         except ToolError as error:
             raise FlashError(_explained(board, str(error))) from error
+        if _VERIFIED not in done.stdout:
+            raise FlashError("openocd failed: it did not verify what it wrote")
         return [f"openocd: wrote, verified and reset {board.name}"]
 
 
@@ -77,7 +81,3 @@ def _explained(board: Board, output: str) -> str:
             return meaning.format(board=board.name)
     errors = re.findall(r"Error: (.+)", output)
     return f"openocd failed: {errors[0] if errors else output.splitlines()[-1].strip()}"
-
-
-def _quoted(argument: str) -> str:
-    return f"'{argument}'" if " " in argument else argument

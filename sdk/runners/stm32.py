@@ -17,6 +17,7 @@ from zeroskip.tools import has_package
 
 BAUD: Final = 115_200
 CHUNK: Final = 256  # AN3155: the most bytes of a write or read
+_ERASED: Final = 0xFF
 _ACK: Final = 0x79
 _NACK: Final = 0x1F
 _TIMEOUT_S: Final = 1.0
@@ -55,13 +56,15 @@ class Stm32Runner:
             f"{board.programming.stm32_product:#05x}",
             "erase all flash",
             *(f"write and read back {line}" for line in job.summary()),
-            f"go to {job.pieces[0][0]:#010x}",
+            f"go to {job.blocks(CHUNK, fill=_ERASED)[0][0]:#010x}",
         ]
 
     def write(self, board: Board, job: Job) -> list[str]:
         check_fits(board, job)
         assert board.programming is not None
         port = find_port(board, job.port)
+        # Whole blocks: some chips write 8 or 16 bytes at once, and each place only once.
+        blocks = job.blocks(CHUNK, fill=_ERASED)
         with _opened(port) as serial:
             loader = Bootloader(serial, port)
             commands = loader.connect()
@@ -71,12 +74,14 @@ class Stm32Runner:
                     f"another chip than that of {board.name}: product id {product:#05x}, not "
                     f"{board.programming.stm32_product:#05x}; nothing was written"
                 )
+            loader.read(board.flash.start, 4)  # refused where the flash is protected
             loader.erase_all(extended=_EXTENDED_ERASE in commands)
-            for address, data in job.pieces:
+            # The vector table last: half-way there is no program that would start.
+            for address, data in reversed(blocks):
                 loader.write(address, data)
-            for address, data in job.pieces:
-                check_readback(data, loader.read(address, len(data)), address)
-            loader.go(job.pieces[0][0])
+            for address, data in blocks:
+                check_readback(data, loader.read(address, CHUNK), address)
+            loader.go(blocks[0][0])
         return [f"{port}: wrote and read back {line}" for line in job.summary()]
 
 
@@ -125,34 +130,29 @@ class Bootloader:
         return found
 
     def erase_all(self, *, extended: bool) -> None:
-        what = "erase its flash (is it protected against reading?)"
+        what = "erase its flash (is it write-protected?)"
         self._command(_EXTENDED_ERASE if extended else _ERASE, what)
         # AN3155 3.7 and 3.8: a global mass erase, and its checksum.
         self._serial.write(b"\xff\xff\x00" if extended else b"\xff\x00")
         self._acknowledged(what, _ERASE_TIMEOUT_S)
 
     def write(self, address: int, data: bytes) -> None:
-        for at in range(0, len(data), CHUNK):
-            part = data[at : at + CHUNK]
-            part += b"\xff" * (-len(part) % 4)
-            what = f"write at {address + at:#010x}"
-            self._command(_WRITE, what)
-            self._address(address + at, what)
-            body = bytes((len(part) - 1,)) + part
-            self._serial.write(body + bytes((_xor(body),)))
-            self._acknowledged(what)
+        """Up to 256 bytes, whose number is a multiple of 4."""
+        what = f"write at {address:#010x}"
+        self._command(_WRITE, what)
+        self._address(address, what)
+        body = bytes((len(data) - 1,)) + data
+        self._serial.write(body + bytes((_xor(body),)))
+        self._acknowledged(what)
 
     def read(self, address: int, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
-            count = min(CHUNK, size - len(found))
-            what = f"read at {address + len(found):#010x}"
-            self._command(_READ, what)
-            self._address(address + len(found), what)
-            self._serial.write(bytes((count - 1, (count - 1) ^ 0xFF)))
-            self._acknowledged(what)
-            found += self._take(count)
-        return found
+        """1 to 256 bytes."""
+        what = f"read at {address:#010x}"
+        self._command(_READ, f"{what} (its flash is protected; removing that erases it)")
+        self._address(address, what)
+        self._serial.write(bytes((size - 1, (size - 1) ^ 0xFF)))
+        self._acknowledged(what)
+        return self._take(size)
 
     def go(self, address: int) -> None:
         self._command(_GO, "start the firmware")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flashable import board, job
+from flashable import board, job, pieces_job
 
 from zeroskip.errors import FlashError
 from zeroskip.runners.stm32 import Stm32Runner
@@ -25,6 +25,9 @@ class Device:
         self.product = product
         self.protected = self.silent = self.legacy = False
         self.flip_at: int | None = None
+        self.refuse_write_at: int | None = None
+        self.wrong_sync = b""
+        self.order: list[int] = []
         self.erased = False
         self.started: int | None = None
         self._master, slave = os.openpty()
@@ -59,7 +62,7 @@ class Device:
     def _synchronise(self) -> None:
         while self._take(1) != b"\x7f" or self.silent:
             pass
-        self._say(ACK)
+        self._say(self.wrong_sync or ACK)
 
     def _command(self, code: int) -> None:
         if code == 0x00:
@@ -68,7 +71,7 @@ class Device:
             self._say(ACK + bytes((len(commands) - 1,)) + commands + ACK)
         elif code == 0x02:
             self._say(ACK + b"\x01" + self.product.to_bytes(2, "big") + ACK)
-        elif self.protected:
+        elif self.protected and code in (0x11, 0x21, 0x31, 0x43, 0x44):
             self._say(NACK)
         elif code in (0x43, 0x44):
             self._say(ACK)
@@ -83,6 +86,8 @@ class Device:
             *address, check = self._take(5)
             assert check == address[0] ^ address[1] ^ address[2] ^ address[3]
             at = int.from_bytes(bytes(address), "big") - 0x08000000
+            if code == 0x21:
+                self.started = at + 0x08000000
             self._say(ACK)
             if code == 0x11:
                 count, complement = self._take(2)
@@ -94,13 +99,17 @@ class Device:
                 total = count - 1
                 for byte in data:
                     total ^= byte
-                assert total == check and count % 4 == 0 and self.erased
+                # Flash that is written 8 bytes at once, and each place only once.
+                assert total == check and count % 8 == 0 and at % 8 == 0 and self.erased
+                assert set(self.flash[at : at + count]) == {0xFF}
+                self.order.append(at)
+                if self.refuse_write_at == at:
+                    self._say(NACK)
+                    return
                 self.flash[at : at + count] = data
                 if self.flip_at is not None and at <= self.flip_at < at + count:
                     self.flash[self.flip_at] ^= 1
                 self._say(ACK)
-            else:
-                self.started = at + 0x08000000
         else:
             self._say(NACK)
 
@@ -122,6 +131,36 @@ def test_firmware_is_written_and_read_back(device: Device, legacy: bool, tmp_pat
     for address, data in work.pieces:
         assert device.flash[address - 0x08000000 :][: len(data)] == data
     assert device.started == work.pieces[0][0] == 0x08000000
+    assert device.order == sorted(device.order, reverse=True) and device.order[-1] == 0
+
+
+def test_segments_that_share_a_block_are_written_at_once(device: Device) -> None:
+    """Double words are programmed once; the second piece's padding would be a second time."""
+    work = pieces_job((0x08000000, b"v" * 13), (0x0800000D, b"data"), (0x08000014, b"more"),
+                      port=device.port)  # fmt: skip
+    RUNNER.write(board(), work)
+    assert device.flash[:24] == b"v" * 13 + b"data" + b"\xff" * 3 + b"more"
+    assert device.order == [0]
+
+
+def test_a_bootloader_that_is_synchronised_already_says_no_and_goes_on(device: Device) -> None:
+    device.wrong_sync = NACK
+    work = pieces_job((0x08000000, bytes(16)), port=device.port)
+    assert "read back" in RUNNER.write(board(), work)[0]
+
+
+def test_a_write_that_is_refused_leaves_no_vector_table(device: Device) -> None:
+    device.refuse_write_at = 0x100
+    work = pieces_job((0x08000000, b"x" * 0x300), port=device.port)
+    with pytest.raises(FlashError, match="refused to write at 0x08000100"):
+        RUNNER.write(board(), work)
+    assert set(device.flash[:0x100]) == {0xFF} and device.started is None
+
+
+def test_a_port_that_talks_otherwise_is_no_bootloader(device: Device) -> None:
+    device.wrong_sync = b"A"
+    with pytest.raises(FlashError, match="no STM32 bootloader answers"):
+        RUNNER.write(board(), pieces_job((0x08000000, b"x"), port=device.port))
 
 
 def test_another_chip_is_left_alone(device: Device, tmp_path: Path) -> None:
@@ -143,8 +182,9 @@ def test_a_flipped_bit_is_found(device: Device, tmp_path: Path) -> None:
 def test_a_protected_chip_is_one_line(device: Device, tmp_path: Path) -> None:
     device.protected = True
     of = board()
-    with pytest.raises(FlashError, match="refused to erase its flash"):
+    with pytest.raises(FlashError, match=r"refused to read at 0x08000000 [(]its flash is prot"):
         RUNNER.write(of, job(tmp_path, of, port=device.port))
+    assert not device.erased
 
 
 def test_silence_is_one_line(device: Device, tmp_path: Path) -> None:

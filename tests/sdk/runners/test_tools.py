@@ -1,22 +1,20 @@
 """OpenOCD and pyOCD: command lines, real programs without a board, and a made-up probe."""
 
 import stat
-import types
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flashable import PROGRAMMING, board, job
 
-from zeroskip import boards, cli
+from zeroskip import boards, cli, runners
 from zeroskip.boards import ChipId
 from zeroskip.errors import FlashError
 from zeroskip.runners import RUNNERS, choose, ports
-from zeroskip.runners.openocd import OpenOcdRunner
+from zeroskip.runners.openocd import OpenOcdRunner, command
 from zeroskip.runners.ports import Port, find_port
 from zeroskip.runners.pyocd import PyOcdRunner
-from zeroskip.tools import find_program, run_tool
+from zeroskip.tools import run_tool
 
 CHIP = ChipId(0xE0042000, 0xFFF, 0x470)
 
@@ -40,7 +38,7 @@ def no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_openocd_is_told_to_check_write_verify_and_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, '', 0)}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, '** Verified OK **', 0)}:/usr/bin:/bin")
     of = board(chip=CHIP)
     work = job(tmp_path, of, probe="0123")
     assert OpenOcdRunner().refuses(of, work) is None
@@ -52,6 +50,15 @@ def test_openocd_is_told_to_check_write_verify_and_reset(
     assert "read_memory 0xe0042000 32 1" in commands[3] and "!= 0x470" in commands[3]
     assert commands[4] == f"program {{{work.path}}} verify reset"
     assert commands[5] == "shutdown"
+
+
+def test_openocd_has_to_say_that_it_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{fake_openocd(tmp_path, 'nothing of note', 0)}:/usr/bin:/bin")
+    of = board()
+    with pytest.raises(FlashError, match="openocd failed: it did not verify"):
+        OpenOcdRunner().write(of, job(tmp_path, of))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_what_openocd_says_becomes_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(find_program("openocd") is None, reason="needs openocd")
+@pytest.mark.tool("openocd")
 @pytest.mark.parametrize(
     "file",
     sorted(
@@ -90,111 +97,11 @@ def test_openocd_knows_its_configuration(file: str) -> None:
     run_tool(["openocd", "-f", file, "-c", "noinit", "-c", "shutdown"], timeout_s=60)
 
 
-@pytest.mark.skipif(find_program("openocd") is None, reason="needs openocd")
+@pytest.mark.tool("openocd")
 def test_openocd_without_a_board_is_one_line(tmp_path: Path) -> None:
     of = board(chip=CHIP)
     with pytest.raises(FlashError, match="no debug probe of nucleo-l4r5zi is connected"):
         OpenOcdRunner().write(of, job(tmp_path, of))
-
-
-class Probe:
-    def __init__(self, unique_id: str) -> None:
-        self.unique_id = unique_id
-
-
-class Target:
-    """Memory, a chip's id, and what was done."""
-
-    def __init__(self, chip: int, corrupt: bool) -> None:
-        self.chip, self.corrupt = chip, corrupt
-        self.memory: dict[int, int] = {}
-        self.log: list[str] = []
-
-    def reset_and_halt(self) -> None:
-        self.log.append("halt")
-
-    def reset(self) -> None:
-        self.log.append("reset")
-
-    def read32(self, address: int) -> int:
-        return self.chip
-
-    def read_memory_block8(self, address: int, size: int) -> list[int]:
-        found = [self.memory.get(address + i, 0xFF) for i in range(size)]
-        if self.corrupt:
-            found[5] ^= 1
-        return found
-
-
-@pytest.fixture
-def pyocd(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """pyOCD's own helpers with made-up probes and sessions."""
-    helpers = pytest.importorskip("pyocd.core.helpers")
-    session_module = pytest.importorskip("pyocd.core.session")
-    programmer = pytest.importorskip("pyocd.flash.file_programmer")
-    made = types.SimpleNamespace(probes=[Probe("A1")], target=Target(0x10006470, False), options={})
-
-    class Session:
-        def __init__(self, probe: Probe, options: dict[str, Any]) -> None:
-            made.options = options
-            self.target = made.target
-
-        def __enter__(self) -> "Session":
-            return self
-
-        def __exit__(self, *exception: object) -> None: ...
-
-    class FileProgrammer:
-        def __init__(self, session: Session, progress: Any) -> None: ...
-
-        def program(self, path: str, file_format: str) -> None:
-            from zeroskip import elf
-
-            made.target.log.append("program")
-            for segment in elf.parse(Path(path).read_bytes()).segments:
-                for i, byte in enumerate(segment.data):
-                    made.target.memory[segment.load_address + i] = byte
-
-    found = staticmethod(lambda blocking: made.probes)
-    monkeypatch.setattr(helpers.ConnectHelper, "get_all_connected_probes", found)
-    monkeypatch.setattr(session_module, "Session", Session)
-    monkeypatch.setattr(programmer, "FileProgrammer", FileProgrammer)
-    return made
-
-
-def test_pyocd_checks_writes_reads_back_and_resets(pyocd: Any, tmp_path: Path) -> None:
-    of = board(chip=CHIP)
-    PyOcdRunner().write(of, job(tmp_path, of))
-    assert pyocd.target.log == ["halt", "program", "reset"]
-    assert pyocd.options == {"target_override": "stm32l4r5zitx"}
-
-
-@pytest.mark.parametrize(
-    ("probes", "chip", "corrupt", "message"),
-    [
-        ([], 0x470, False, "no debug probe is connected"),
-        (["A1", "B2"], 0x470, False, "2 debug probes are connected: choose with --probe: A1, B2"),
-        (["A1"], 0x461, False, "another chip .* 0x461, not 0x470; nothing was written"),
-        (["A1"], 0x470, True, "verification failed at 0x08000005"),
-    ],
-)
-def test_pyocd_fails_in_one_line(
-    probes: list[str], chip: int, corrupt: bool, message: str, pyocd: Any, tmp_path: Path
-) -> None:
-    pyocd.probes = [Probe(name) for name in probes]
-    pyocd.target = Target(chip, corrupt)
-    of = board(chip=CHIP)
-    with pytest.raises(FlashError, match=message):
-        PyOcdRunner().write(of, job(tmp_path, of))
-    if not corrupt:
-        assert "program" not in pyocd.target.log
-
-
-def test_pyocd_itself_finds_no_probe(tmp_path: Path) -> None:
-    pytest.importorskip("pyocd")
-    of = board()
-    with pytest.raises(FlashError, match="no debug probe is connected"):
-        PyOcdRunner().write(of, job(tmp_path, of))
 
 
 def test_a_target_in_a_pack_needs_the_pack(tmp_path: Path) -> None:
@@ -226,14 +133,79 @@ def test_the_first_runner_that_can_is_taken(tmp_path: Path) -> None:
     of = boards.load("mps2-an386")
     work = job(tmp_path, of, gdb="localhost:3333")
     assert choose(of, work).name == "gdb"
-    with pytest.raises(
-        FlashError, match=r"nothing can write mps2-an386; pyocd: .*gdb: needs --gdb"
-    ):
+    with pytest.raises(FlashError, match=r"nothing can write mps2-an386; uf2: .*gdb: needs --gdb"):
         choose(of, replace(work, gdb=None))
-    with pytest.raises(FlashError, match="no runner 'jtag': runners are pyocd, openocd"):
+    with pytest.raises(FlashError, match="no runner 'jtag': runners are uf2, pyocd, openocd"):
         choose(of, work, "jtag")
     with pytest.raises(FlashError, match="uf2 cannot write mps2-an386"):
         choose(of, work, "uf2")
+
+
+def test_the_place_that_is_named_decides(tmp_path: Path) -> None:
+    """With pyOCD installed and its target known, --drive, --port and --gdb were overlooked."""
+    pytest.importorskip("pyocd")
+    of = board()
+    work = job(tmp_path, of)
+    assert choose(of, replace(work, probe="1")).name == "pyocd"
+    assert choose(of, work).name == "uf2"
+    assert choose(of, replace(work, gdb="localhost:3333")).name == "gdb"
+    assert choose(of, replace(work, drive=tmp_path)).name == "uf2"
+    assert choose(of, replace(work, port="/dev/ttyACM0")).name == "stm32"
+    assert choose(of, replace(work, port="/dev/ttyACM0"), "openocd").name == "openocd"
+    without = replace(of, programming=replace(PROGRAMMING, stm32_product=None))
+    with pytest.raises(FlashError, match="stm32 cannot write nucleo-l4r5zi: it has no serial"):
+        choose(without, replace(work, port="/dev/ttyACM0"))
+
+
+class Installed:
+    """An entry point of another package."""
+
+    def __init__(self, loads: object) -> None:
+        self._loads = loads
+
+    def load(self) -> object:
+        if isinstance(self._loads, Exception):
+            raise self._loads
+        return self._loads
+
+
+def test_runners_of_other_packages_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(OpenOcdRunner):
+        name = "other"
+
+    points = {"other": Other(), "broken": ImportError("no library"), "odd": "a text"}
+    found = {name: Installed(loads) for name, loads in points.items()}
+    monkeypatch.setattr(runners, "_installed", lambda: found)
+    assert runners.runner_names() == [*RUNNERS, "broken", "odd", "other"]
+    of = board()
+    assert choose(of, job(tmp_path, of), "other").name == "other"
+    with pytest.raises(FlashError, match="'broken' cannot be loaded: no library"):
+        choose(of, job(tmp_path, of), "broken")
+    with pytest.raises(FlashError, match="'odd' is a str, not a Runner"):
+        choose(of, job(tmp_path, of), "odd")
+
+
+@pytest.mark.tool("openocd")
+def test_openocd_itself_stops_at_another_chip(tmp_path: Path) -> None:
+    """Its own interpreter runs the check, with made-up memory and `program`."""
+    of = board(chip=CHIP)
+    arguments = command(of, job(tmp_path, of))[3:]
+    for word, starts in ((0x10006470, True), (0x10006461, False)):
+        made_up = [
+            "proc init {} {}", "proc reset {how} {}",
+            f"proc read_memory {{at width count}} {{return {{{word:#x}}}}}",
+            "proc program {file args} {echo \"WRITES $file\"}",
+        ]  # fmt: skip
+        stubs = [part for line in made_up for part in ("-c", line)]
+        done = run_tool(
+            ["openocd", "-c", "noinit", *stubs, *arguments],
+            timeout_s=60, accept=lambda status: True,
+        )  # fmt: skip
+        assert (f"WRITES {tmp_path / 'firmware.elf'}" in done.stdout) == starts
+        assert ("zeroskip: another chip" in done.stdout) != starts
+        assert (done.returncode == 0) == starts
 
 
 def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +223,8 @@ def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         error.startswith("zeroskip flash: no gdb server at localhost:1") and error.count("\n") == 1
     )
     assert cli.main(["flash", "--list"]) == 0
-    assert all(name in capsys.readouterr().out or name for name in RUNNERS)
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in listed for name in RUNNERS)
     assert cli.main(["flash", "--list", "--board", "mps2-an386"]) == 0
     assert "needs --gdb" in capsys.readouterr().out
     assert cli.main(["flash"]) == 2
