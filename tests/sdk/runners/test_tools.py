@@ -80,21 +80,18 @@ def test_what_openocd_says_becomes_one_line(
     assert "\n" not in str(caught.value)
 
 
+def openocd_boards() -> list[str]:
+    known = [(name, boards.load(name).programming) for name in boards.names()]
+    return [name for name, p in known if p is not None and p.openocd]
+
+
 @pytest.mark.tool("openocd")
-@pytest.mark.parametrize(
-    "file",
-    sorted(
-        {
-            file
-            for name in boards.names()
-            if (p := boards.load(name).programming) is not None
-            for file in p.openocd
-        }
-        | set(PROGRAMMING.openocd)
-    ),
-)
-def test_openocd_knows_its_configuration(file: str) -> None:
-    run_tool(["openocd", "-f", file, "-c", "noinit", "-c", "shutdown"], timeout_s=60)
+@pytest.mark.parametrize("name", openocd_boards())
+def test_openocd_knows_its_configuration(name: str) -> None:
+    programming = boards.load(name).programming
+    assert programming is not None
+    files = [argument for file in programming.openocd for argument in ("-f", file)]
+    run_tool(["openocd", *files, "-c", "noinit", "-c", "shutdown"], timeout_s=60)
 
 
 @pytest.mark.tool("openocd")
