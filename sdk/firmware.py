@@ -57,8 +57,9 @@ _SECTIONS: Final = (".boot2", ".vectors", ".text", ".model", ".stack", ".data", 
     ".input",
 )  # fmt: skip
 _HEADERS: Final = ("port.h", "semihost.h", "rp2.h", "stm32.h", "stm32f.h")
-_SMALL: Final = ("port/main_board", "port/console_")
+_SMALL: Final = ("port/main_harness", "port/console_")
 _BOOT2_BYTES: Final = 256
+ENERGY_BAUD: Final = 9600  # what the MLPerf Tiny runner speaks in energy mode
 
 _log = logging.getLogger(__name__)
 
@@ -127,14 +128,16 @@ def build(
     image: Image = "board",
     optimize: Optimize = "2",
     model_name: str | None = None,
+    energy_mode: bool = False,
 ) -> Firmware:
     """Compile and link firmware that holds `container`; write the ELF file `output`.
 
     Ops, codecs and element types that the container does not use are left out of the code.
     `image` "board" is for the board's own memory map and answers on its serial port, as
-    `model_name` (default: "zsk" and the container's checksum); "emulated" is for the
-    memory map of the emulated machine (`board.emulation`), reads inputs and writes results
-    through semihosting. Equal inputs give equal bytes.
+    `model_name` (default: "zsk" and the container's checksum), from the start in the energy mode
+    of the MLPerf Tiny harness with `energy_mode`: 9600 baud, edges of the trigger pin instead of
+    times. "emulated" is for the memory map of the emulated machine (`board.emulation`), reads
+    inputs and writes results through semihosting. Equal inputs give equal bytes.
 
     Raises FormatError if `container` is none, FitError if the image does not fit the board,
     MissingToolError without a compiler, ToolError if it fails. `output` appears whole or not
@@ -147,7 +150,7 @@ def build(
     if arena_bytes + board.stack.size > board.ram.size:
         raise _ram_error(board, arena_bytes, 0)
     unneeded = RUNTIME_OPTIONS - runtime_options(container)
-    driver = _Driver(choose_compiler(compiler), board, image, optimize, unneeded)
+    driver = _Driver(choose_compiler(compiler), board, image, optimize, unneeded, energy_mode)
     objects = driver.objects()
     with tempfile.TemporaryDirectory(prefix="zeroskip-") as scratch:
         folder = Path(scratch)
@@ -185,6 +188,7 @@ class _Driver:
         image: Image,
         optimize: str,
         unneeded: frozenset[str],
+        energy_mode: bool,
     ) -> None:
         if optimize not in ("s", "2", "3"):
             raise InputError(f"optimization '{optimize}' is not one of s, 2, 3")
@@ -205,7 +209,7 @@ class _Driver:
             defines = [f"-DPORT_TRAP_UNALIGNED={int(armv6m)}"]
         else:
             self._port = (
-                *_PORT_COMMON, "cycles.c", f"console_{board.console.driver}.c", "main_board.c",
+                *_PORT_COMMON, "cycles.c", f"console_{board.console.driver}.c", "main_harness.c",
                 *(["boot2_rp2040.S"] if self.boot2 else []),
             )  # fmt: skip
             # Emulators do not count in the DWT, but in SysTick, though not the core's cycles.
@@ -216,11 +220,13 @@ class _Driver:
                 f"-DPORT_CYCLES_DWT={int(dwt)}",
                 f"-DPORT_CLOCK_HZ={board.clock.startup_hz}u",
                 f'-DPORT_BOARD_NAME="{board.name}"',
+                f'-DPORT_CORE_NAME="{core.name}"',
+                f"-DPORT_ENERGY_MODE={int(energy_mode)}",
                 f"-DPORT_TRIGGER={int(board.trigger is not None)}",
                 f"-DPORT_FLASH_CACHE={int(_has_cache(board))}",
                 f"-DPORT_CONSOLE_BASE={board.console.base:#x}u",
                 f"-DPORT_CONSOLE_CLOCK_HZ={board.console.clock_hz}u",
-                f"-DPORT_CONSOLE_BAUD={board.console.baud}u",
+                f"-DPORT_CONSOLE_BAUD={ENERGY_BAUD if energy_mode else board.console.baud}u",
             ]
             for pin, number in (("TX", board.console.tx), ("RX", board.console.rx)):
                 if number is not None:

@@ -18,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", help="what the firmware calls the model, such as kws01 (a checksum)"
     )
+    parser.add_argument(
+        "--energy-mode", action="store_true",
+        help="start as the MLPerf Tiny runner wants it for energy: 9600 baud, trigger edges",
+    )  # fmt: skip
     add_compiler_arguments(parser)
 
 
@@ -43,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         compiler=args.compiler,
         optimize=args.optimize,
         model_name=args.name,
+        energy_mode=args.energy_mode,
     )
     s = built.sizes
     print(f"{args.output}: firmware for {board.title}, compiled with {built.compiler}")

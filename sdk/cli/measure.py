@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="its serial port, or a URL of pyserial's, such as "
                         "socket://localhost:4000 (default: found by its USB ids)")  # fmt: skip
     parser.add_argument("--runs", type=int, default=5, help="of which the median is taken (5)")
-    parser.add_argument("--iterations", type=int, default=10, metavar="N",
-                        help="inferences in a run (10)")  # fmt: skip
+    parser.add_argument("--iterations", type=int, metavar="N",
+                        help="inferences in a run (10; for energy, of 10 seconds)")  # fmt: skip
     parser.add_argument("--warmups", type=int, default=1, metavar="N", help="before a run (1)")
     parser.add_argument("--data", type=Path, metavar="X.npz",
                         help="inputs (N, ...) to stream to the board, and labels 'y' for its "
@@ -61,18 +61,20 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--power needs --volts: {board.name} does not tell its supply")
     serial = serial_module()
     port = find_port(board, args.port)
-    instrument = None
-    if args.power is not None:
-        assert volts is not None
-        instrument = open_instrument(args.power, volts, args.power_port)
     try:
-        with serial.serial_for_url(port, baudrate=board.console.baud, timeout=0.05) as line:
+        with ExitStack() as stack:
+            instrument = None
+            if args.power is not None:
+                assert volts is not None
+                instrument = open_instrument(args.power, volts, args.power_port)
+                stack.callback(instrument.close)
+            line = serial.serial_for_url(port, baudrate=board.console.baud, timeout=0.05)
             done = measure(
-                Device(line), board, args.container.read_bytes(), inputs, runs=args.runs,
-                iterations=args.iterations, warmups=args.warmups, labels=labels,
+                Device(stack.enter_context(line)), board, args.container.read_bytes(), inputs,
+                runs=args.runs, iterations=args.iterations, warmups=args.warmups, labels=labels,
                 instrument=instrument,
             )  # fmt: skip
-    except OSError as error:  # serial.SerialException is one
+    except (OSError, ValueError) as error:  # of pyserial
         raise MeasureError(f"{port}: {error}") from error
     shown = json.dumps(as_json(done, args.container), indent=2)
     if args.output is not None:
@@ -98,7 +100,7 @@ def _data(args: argparse.Namespace, model: Model) -> tuple[list[Any], Any]:
 
 def as_json(m: Measurement, container: Path) -> dict[str, Any]:
     """The object that --json prints."""
-    return {"kind": "measured", "model": container.name, **asdict(m)}
+    return {"model": container.name, **m.to_json()}
 
 
 def record(m: Measurement, container: bytes, name: str, board: Board) -> Run:
@@ -143,7 +145,7 @@ def _as_text(m: Measurement, container: Path) -> list[str]:
     head = ["", "name", "op", "executed MACs", "cycles"]
     t = m.latency
     lines = [
-        f"{container.name} on {m.info.board} at {m.info.clock_hz / 1e6:g} MHz",
+        f"{container.name} on {m.info.board} ({m.info.core}) at {m.info.clock_hz / 1e6:g} MHz",
         "",
         *render(head, rows, left=(1, 2)),
         "",
@@ -155,7 +157,7 @@ def _as_text(m: Measurement, container: Path) -> list[str]:
         lines.append(
             f"energy        {e.microjoules:,.3g} uJ ({e.lowest_microjoules:,.3g} to "
             f"{e.highest_microjoules:,.3g}), {e.milliwatts:.3g} mW at {e.volts:g} V, measured "
-            f"with {e.instrument}, the median of {e.runs} runs"
+            f"with {e.instrument}, the median of {e.runs} runs of {e.iterations} inferences"
         )
     if m.accuracy is not None:
         a = m.accuracy

@@ -2,7 +2,7 @@
 
 Commands end with "%"; answers are lines, the last of which is "m-ready"; errors are
 "e-[what]" (github.com/mlcommons/tiny, benchmark/api). Commands that begin with "zs-" are those of
-zeroskip's own firmware (runtime_c/port/main_board.c).
+zeroskip's own firmware (runtime_c/port/main_harness.c).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from zeroskip.errors import MeasureError
 
 LOAD_BYTES: Final = 31  # in a db command: what the harness sends in performance mode
 _ANSWER_TIMEOUT_S: Final = 5.0
-_MAX_LINE: Final = 4096
+_ASK_AGAIN_S: Final = 1.0  # a board that was just supplied misses what is sent while it starts
+_SILENCE_READS: Final = 100  # of which one is empty on a line that waits for a command
+_MAX_LINE: Final = 1 << 20  # the results of an output of 100,000 numbers
+_NOISE: Final = "the serial line carries something else than the harness"
 
 
 class Line(Protocol):
@@ -34,6 +37,7 @@ class Info:
     """What the firmware says of itself. `model_crc` is the checksum at the end of a container."""
 
     board: str
+    core: str
     clock_hz: int
     model_crc: int
     model_bytes: int
@@ -52,7 +56,7 @@ class OpCycles:
 @dataclass(frozen=True)
 class Inferences:
     """`count` inferences in one go: the harness's microseconds between its timestamps (None in
-    energy mode), the core's cycles for all of them, the first output as numbers."""
+    energy mode), the core's cycles in the runtime for all of them, the first output as numbers."""
 
     count: int
     microseconds: int | None
@@ -69,26 +73,39 @@ class Device:
 
     def synchronise(self, timeout_s: float = _ANSWER_TIMEOUT_S) -> None:
         """Get an answer, whatever was sent before."""
-        self._line.write(b"%")
         deadline = time.monotonic() + timeout_s
-        while self._next_line(deadline, "answer") != "m-ready":
-            pass
-        self._drain()
+        ready = False
+        while not ready:
+            self._line.write(b"%")
+            again = min(deadline, time.monotonic() + _ASK_AGAIN_S)
+            while not ready and (line := self._read_line(again)) is not None:
+                ready = line == "m-ready"
+            if not ready and time.monotonic() >= deadline:
+                raise _silent("answer")
+        for _ in range(_SILENCE_READS):
+            if not self._line.read(256):
+                self._pending = b""
+                return
+        raise MeasureError(_NOISE)
 
     def command(self, text: str, timeout_s: float = _ANSWER_TIMEOUT_S) -> list[str]:
         """The lines that answer a command, without the last. Raises MeasureError for those that
         begin with "e-", and if no answer is complete in time."""
         self._line.write(text.encode() + b"%")
         deadline = time.monotonic() + timeout_s
-        lines = []
-        while True:
-            line = self._next_line(deadline, f"answer '{text[:20]}'")
-            if line == "m-ready":
+        lines: list[str] = []
+        error = None
+        while error is None or not error.startswith("e-[HardFault"):  # which nothing follows
+            line = self._read_line(deadline)
+            if line is None and error is None:
+                raise _silent(f"answer '{text[:20]}'")
+            if line is None or line == "m-ready":
                 break
             lines.append(line)
-        for line in lines:
             if line.startswith("e-["):
-                raise MeasureError(f"the board answers '{text[:20]}' with {line[3:-1]}")
+                error = error or line
+        if error is not None:
+            raise MeasureError(f"the board answers '{text[:20]}' with {error[3:].rstrip(']')}")
         return lines
 
     def name(self) -> str:
@@ -103,6 +120,7 @@ class Device:
         try:
             return Info(
                 board=value("board"),
+                core=value("core"),
                 clock_hz=int(value("clock-hz")),
                 model_crc=int(value("model-crc"), 16),
                 model_bytes=int(value("model-bytes")),
@@ -129,20 +147,28 @@ class Device:
     def infer(self, count: int, warmups: int, timeout_s: float) -> Inferences:
         lines = self.command(f"infer {count} {warmups}", timeout_s)
         stamps = [int(m[1]) for line in lines if (m := re.fullmatch(r"m-lap-us-(\d+)", line))]
-        results = _field(lines, r"m-results-\[(.*)\]", "results")
+        results = _field(lines, r"m-results-\[([-.,\d]*)\]", "results")
         cycles = _field(self.command("zs-info"), r"m-zs-cycles-\[(\d+)\]", "cycles")
-        return Inferences(
-            count=count,
-            microseconds=stamps[1] - stamps[0] if len(stamps) == 2 else None,
-            cycles=int(cycles),
-            results=tuple(float(v) for v in results.split(",") if v),
-        )
+        try:
+            return Inferences(
+                count=count,
+                microseconds=stamps[1] - stamps[0] if len(stamps) == 2 else None,
+                cycles=int(cycles),
+                results=tuple(float(v) for v in results.split(",")),
+            )
+        except ValueError as error:
+            raise MeasureError(f"the board's results came damaged: {error}") from error
 
     def ops(self, timeout_s: float) -> list[OpCycles]:
         """Cycles of each op of one inference. The hook around it is counted with it."""
         pattern = re.compile(r"m-zs-op-\[(\d+),(\d+),(\d+)\]")
-        found = [pattern.fullmatch(line) for line in self.command("zs-ops", timeout_s)]
-        return [OpCycles(*(int(n) for n in m.groups())) for m in found if m is not None]
+        found: list[OpCycles] = []
+        for line in self.command("zs-ops", timeout_s):
+            m = pattern.fullmatch(line)
+            if m is None or int(m[1]) != len(found):
+                raise MeasureError("the board's cycles of ops came damaged")
+            found.append(OpCycles(*(int(n) for n in m.groups())))
+        return found
 
     def outputs(self, sizes: Sequence[int]) -> list[bytes]:
         """The outputs of the last inference, of so many bytes each."""
@@ -157,23 +183,22 @@ class Device:
             raise MeasureError("the board's outputs came incomplete")
         return [bytes(f) for f in found]
 
-    def _next_line(self, deadline: float, what: str) -> str:
+    def _read_line(self, deadline: float) -> str | None:
+        """The next line, None if it is not complete in time."""
         while b"\n" not in self._pending:
             if len(self._pending) > _MAX_LINE:
-                raise MeasureError("the serial line carries something else than the harness")
-            if time.monotonic() > deadline:
-                raise MeasureError(
-                    f"the board did not {what} in time: does it run the firmware, is it the port?"
-                )
+                raise MeasureError(_NOISE)
+            if time.monotonic() >= deadline:
+                return None
             self._pending += self._line.read(256)
         line, _, self._pending = self._pending.partition(b"\n")
         return line.decode("ascii", "replace").strip()
 
-    def _drain(self) -> None:
-        """Drop what else was on its way."""
-        while self._line.read(256):
-            pass
-        self._pending = b""
+
+def _silent(what: str) -> MeasureError:
+    return MeasureError(
+        f"the board did not {what} in time: does it run the firmware, is it the port?"
+    )
 
 
 def _field(lines: Sequence[str], pattern: str, what: str) -> str:

@@ -45,6 +45,9 @@ class Instrument(Protocol):
     def stop(self) -> Trace:
         """End it. Raises MeasureError."""
 
+    def close(self) -> None:
+        """Give the instrument back; a board that it supplies is without power."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -57,25 +60,30 @@ class Window:
 
 @dataclass(frozen=True)
 class EnergyRun:
-    """Medians over runs, and what they were measured with."""
+    """Of one inference: the medians over `runs` of `iterations` inferences each, and what they
+    were measured with. `seconds` is what an inference takes between the edges."""
 
     microjoules: float
     milliwatts: float
+    seconds: float
     lowest_microjoules: float
     highest_microjoules: float
     runs: int
+    iterations: int
     instrument: str
     volts: float
 
     @staticmethod
-    def median(windows: Sequence[Window], instrument: Instrument) -> EnergyRun:
+    def median(windows: Sequence[Window], instrument: Instrument, iterations: int) -> EnergyRun:
         energies = [w.microjoules for w in windows]
         return EnergyRun(
             microjoules=statistics.median(energies),
             milliwatts=statistics.median(w.milliwatts for w in windows),
+            seconds=statistics.median(w.seconds for w in windows),
             lowest_microjoules=min(energies),
             highest_microjoules=max(energies),
             runs=len(windows),
+            iterations=iterations,
             instrument=instrument.name,
             volts=instrument.volts,
         )

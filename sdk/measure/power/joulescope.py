@@ -14,8 +14,17 @@ from zeroskip.errors import MeasureError, MissingToolError
 from zeroskip.measure.power import Trace, falling_edges
 from zeroskip.tools import has_package
 
-_BUFFER_S: Final = 300
+# Of 15 bytes a sample in the library's buffer: 90 MB. Averages keep the energy, and show the
+# trigger's pulse of two samples.
+SAMPLES_PER_SECOND: Final = 100_000
+_BUFFER_S: Final = 60
 _FIELDS: Final = ("current", "voltage", "current_lsb")
+PARAMETERS: Final = {
+    "sampling_frequency": SAMPLES_PER_SECOND,
+    "buffer_duration": _BUFFER_S,
+    "source": "raw",
+    "current_lsb": "gpi0",
+}
 
 
 class Joulescope:
@@ -38,10 +47,12 @@ class Joulescope:
         if len(found) != 1:
             raise MeasureError(f"{len(found) or 'no'} Joulescope found: one is needed")
         device = found[0]
-        device.open()
-        device.parameter_set("buffer_duration", _BUFFER_S)
-        device.parameter_set("current_lsb", "gpi0")
-        device.parameter_set("source", "raw")
+        try:
+            device.open()
+            for name, value in PARAMETERS.items():
+                device.parameter_set(name, value)
+        except Exception as error:  # the library has errors of many kinds
+            raise MeasureError(f"the Joulescope cannot be used: {error}") from error
         return cls(device, volts)
 
     def start(self) -> None:
@@ -51,14 +62,20 @@ class Joulescope:
         self._device.stop()
         buffer = self._device.stream_buffer
         begin, end = buffer.sample_id_range
-        if end - begin < 2:
+        if begin is None or end - begin < 2:
             raise MeasureError("the Joulescope sent no samples")
+        if end - begin >= len(buffer) - 1:
+            raise MeasureError(
+                f"the run filled the Joulescope's buffer of {_BUFFER_S} s: fewer --iterations"
+            )
         data = buffer.samples_get(begin, end, fields=list(_FIELDS))
-        rate = float(self._device.sampling_frequency)
         current, voltage, levels = (
             np.asarray(data["signals"][field]["value"], np.float64) for field in _FIELDS
         )
-        seconds = np.arange(len(current)) / rate
+        seconds = np.arange(len(current)) / SAMPLES_PER_SECOND
         valid = np.isfinite(current) & np.isfinite(voltage)
         edges = falling_edges(levels > 0, seconds)
         return Trace(seconds[valid], current[valid], voltage[valid], edges)
+
+    def close(self) -> None:
+        self._device.close()

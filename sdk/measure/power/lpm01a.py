@@ -1,7 +1,10 @@
 """ST's X-NUCLEO-LPM01A, by its text protocol (UM2269) over USB serial.
 
-It supplies the board, up to 50 mA; falling edges on its D7 come as "event" lines between the
-samples, which are decimal numbers such as 6409-07 for 640.9 uA.
+It supplies the board, up to 50 mA, and sends the energy of each fifth of a millisecond as decimal
+numbers such as 6409-10 for 640.9 nJ; falling edges on its D7 come as "event" lines between them,
+and the time as "TimeStamp" lines. The MLPerf Tiny runner uses it in the same way
+(github.com/mlcommons/tiny, benchmark/runner/power_manager/power_manager_lpm.py, which holds ST's
+table of commands and limits, too).
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from zeroskip.runners.ports import serial_module
 
 BAUD: Final = 3_686_400
 USB: Final = (0x0483, 0x5740)
-SAMPLES_PER_SECOND: Final = 10_000  # the most in decimal format
+SAMPLES_PER_SECOND: Final = 5000  # the most that decimal numbers allow for more than a second
 _TIMEOUT_S: Final = 2.0
-_SAMPLE: Final = re.compile(rb"(\d{4})([+-]\d{2})")
-_TOKEN: Final = re.compile(rb"(\d{4}[+-]\d{2})|(event \d+ ris)")
+_LOSS: Final = 0.01  # of the samples, by the time stamps
+_END: Final = b"Acquisition completed"
+_TOKEN: Final = re.compile(
+    rb"(\d{4})([+-]\d{2})|(event \d+ ris)|TimeStamp:[ ><]*(\d{3})s (\d{3})ms"
+)
 
 
 class Lpm01a:
@@ -39,7 +45,7 @@ class Lpm01a:
             raise MeasureError(f"the LPM01A supplies 1.8 to 3.3 V, not {volts:g} V")
         for command in (
             "htc", "pwr off", "acqtime inf", "trigdelay 0", "trigsrc sw", "eventsrc d7 fal",
-            "output current", "format ascii_dec", f"freq {SAMPLES_PER_SECOND // 1000}k",
+            "output energy", "format ascii_dec", f"freq {SAMPLES_PER_SECOND // 1000}k",
             f"volt {round(volts * 1000)}m", "pwr on nostatus",
         ):  # fmt: skip
             self._command(command)
@@ -67,21 +73,34 @@ class Lpm01a:
     def stop(self) -> Trace:
         assert self._collector is not None
         self._line.write(b"stop\n")
-        time.sleep(0.1)  # what is under way
-        data = self._early + self._collector.finish()
-        currents: list[float] = []
+        data = self._early + self._collector.finish(_END)
+        self._collector = None
+        joules: list[float] = []
         edges: list[float] = []
-        for sample, _ in _TOKEN.findall(data):
-            if not sample:
-                edges.append(len(currents) / SAMPLES_PER_SECOND)
-                continue
-            mantissa, exponent = _SAMPLE.fullmatch(sample).groups()  # type: ignore[union-attr]
-            currents.append(int(mantissa) * 10.0 ** int(exponent))
-        if len(currents) < 2:
+        stamps: list[tuple[float, int]] = []  # a time in seconds, and the samples before it
+        for mantissa, exponent, event, seconds, milliseconds in _TOKEN.findall(data):
+            if mantissa:
+                joules.append(int(mantissa) * 10.0 ** int(exponent))
+            elif event:
+                edges.append(len(joules) / SAMPLES_PER_SECOND)
+            else:
+                stamps.append((int(seconds) + int(milliseconds) / 1000, len(joules)))
+        if len(joules) < 2:
             raise MeasureError("the LPM01A sent no samples")
-        seconds = np.arange(len(currents)) / SAMPLES_PER_SECOND
-        volts = np.full(len(currents), self.volts)
-        return Trace(seconds, np.array(currents), volts, np.array(edges))
+        _check_complete(stamps)
+        # A sample is the mean over its time, and stands in the middle of it.
+        times = (np.arange(len(joules)) + 0.5) / SAMPLES_PER_SECOND
+        amperes = np.array(joules) * SAMPLES_PER_SECOND / self.volts
+        return Trace(times, amperes, np.full(len(joules), self.volts), np.array(edges))
+
+    def close(self) -> None:
+        if self._collector is not None:
+            self._line.write(b"stop\n")
+            self._collector.finish(_END)
+            self._collector = None
+        for command in ("pwr off", "hrc"):
+            self._command(command)
+        self._line.close()
 
     def _command(self, text: str) -> bytes:
         """Send a command and wait for its acknowledgement; what came behind it."""
@@ -97,3 +116,13 @@ class Lpm01a:
                 break
         said = " ".join(answer.decode("ascii", "replace").split()) or "nothing"
         raise MeasureError(f"the LPM01A answers '{text}' with {said[:80]}")
+
+
+def _check_complete(stamps: list[tuple[float, int]]) -> None:
+    """Raise MeasureError if there are fewer samples than the time between the stamps holds."""
+    if len(stamps) < 2:
+        return
+    expected = (stamps[-1][0] - stamps[0][0]) * SAMPLES_PER_SECOND
+    lost = expected - (stamps[-1][1] - stamps[0][1])
+    if lost > _LOSS * expected:
+        raise MeasureError(f"{lost:.0f} of {expected:.0f} samples of the LPM01A were lost")

@@ -21,6 +21,8 @@ SAMPLES_PER_SECOND: Final = 100_000
 _TRIGGER_BIT: Final = 0
 _SETTLE_S: Final = 0.5
 _WORD: Final = 4
+_DRAIN_S: Final = 2.0
+_QUIET_S: Final = 0.1  # so long what was measured is on its way after the stop
 
 
 class Ppk2:
@@ -49,11 +51,15 @@ class Ppk2:
             port = found[0]
         try:
             api = library(port, timeout=1, write_timeout=1)
+            api.stop_measuring()  # the one who used it before may not have
+            _drain(api)
             if not api.get_modifiers():
                 raise MeasureError(f"{port} does not answer as a PPK2")
             api.set_source_voltage(round(volts * 1000))
             api.use_source_meter()
             api.toggle_DUT_power("ON")
+        except UnicodeDecodeError as error:
+            raise MeasureError(f"{port} does not answer as a PPK2") from error
         except OSError as error:  # serial.SerialException is one
             raise MeasureError(f"{port}: {error}") from error
         time.sleep(settle_s)
@@ -65,13 +71,32 @@ class Ppk2:
 
     def stop(self) -> Trace:
         assert self._collector is not None
-        data = self._collector.finish()
         self._api.stop_measuring()
+        time.sleep(_QUIET_S)
+        data = self._collector.finish()
+        self._collector = None
         if len(data) < 2 * _WORD:
             raise MeasureError("the PPK2 sent no samples")
-        microamperes, bits = self._api.get_samples(data)
+        # Whole samples, so that the library keeps no rest for the next run.
+        microamperes, bits = self._api.get_samples(data[: len(data) // _WORD * _WORD])
         seconds = np.arange(len(microamperes)) / SAMPLES_PER_SECOND
         levels = np.array(bits) >> _TRIGGER_BIT & 1
         amperes = np.array(microamperes) * 1e-6
         volts = np.full(len(amperes), self.volts)
         return Trace(seconds, amperes, volts, falling_edges(levels, seconds))
+
+    def close(self) -> None:
+        if self._collector is not None:
+            self._api.stop_measuring()
+            self._collector.finish()
+            self._collector = None
+        self._api.toggle_DUT_power("OFF")
+        self._api.ser.close()
+
+
+def _drain(api: Any) -> None:
+    """Drop what is on its way."""
+    deadline = time.monotonic() + _DRAIN_S
+    time.sleep(_QUIET_S)
+    while api.get_data() and time.monotonic() < deadline:
+        time.sleep(_QUIET_S)

@@ -1,5 +1,5 @@
 /*
- * main_board.c - the model as a device of the MLPerf Tiny test harness, on a serial port.
+ * main_harness.c - the model as a device of the MLPerf Tiny test harness, on a serial port.
  *
  * Commands end with '%' and are answered by lines, the last of which is "m-ready"; what the
  * harness knows (name, profile, timestamp, db, infer, results, help) is answered as its own
@@ -13,6 +13,7 @@
 #include "zs.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #define COMMAND_SIZE 120u
 #define LINE_BYTES 32u
@@ -22,10 +23,10 @@ static struct zs_model model;
 static char command[COMMAND_SIZE];
 static uint32_t loaded;   /* bytes of the input so far */
 static uint32_t expected; /* of the load under way; 0: none */
-static bool energy_mode;
+static bool energy_mode = PORT_ENERGY_MODE;
 static bool has_results;
 static uint64_t total_cycles; /* since start */
-static uint64_t last_cycles;  /* of the timed inferences of the last infer */
+static uint64_t last_cycles;  /* in zs_run() since the last infer began to be timed */
 static uint32_t last_read;
 
 static void print(const char *text)
@@ -75,7 +76,10 @@ void port_on_fault(uint32_t pc, uint32_t lr, uint32_t cause)
     print("]\n");
 }
 
-/* Cycles since start. To be called more often than the counter's 32 bits wrap. */
+/*
+ * Cycles since start. To be called more often than the counter's 32 bits wrap, which it is but
+ * while a command is waited for: between commands whole wraps go missing, within one none.
+ */
 static uint64_t cycles(void)
 {
     const uint32_t now = port_cycles();
@@ -84,17 +88,18 @@ static uint64_t cycles(void)
     return total_cycles;
 }
 
+/* As th_timestamp() of the harness: an edge and nothing on the line in energy mode. */
 static void timestamp(void)
 {
+    const uint64_t from = cycles();
     if (energy_mode) {
         port_trigger(0); /* 20 us: a sampling instrument has to see it */
-        const uint64_t from = cycles();
         while (cycles() - from < PORT_CLOCK_HZ / 50000u) {
         }
         port_trigger(1);
-        print("m-timestamp\n");
     } else {
-        print_field("m-lap-us-", cycles() / (PORT_CLOCK_HZ / 1000000u), "\n");
+        const uint64_t rest = from % PORT_CLOCK_HZ * 1000000u / PORT_CLOCK_HZ;
+        print_field("m-lap-us-", from / PORT_CLOCK_HZ * 1000000u + rest, "\n");
     }
 }
 
@@ -131,6 +136,7 @@ static uint8_t *input_byte(size_t index)
     }
 }
 
+/* One inference; its cycles, without the copy of the input, are added to last_cycles. */
 static enum zs_status run(const struct zs_hook *hook)
 {
     if (keeps_input()) {
@@ -138,13 +144,15 @@ static enum zs_status run(const struct zs_hook *hook)
         const uint8_t *from = port_input_start;
         for (unsigned i = 0; i < zs_input_count(&model); i++) {
             (void)zs_input_info(&model, i, &info);
-            uint8_t *to = zs_input(&model, port_arena_start, i);
-            for (size_t k = 0; k < info.size; k++) {
-                to[k] = *from++;
-            }
+            memcpy(zs_input(&model, port_arena_start, i), from, info.size);
+            from += info.size;
         }
     }
-    return zs_run(&model, port_arena_start, (size_t)(port_arena_end - port_arena_start), hook);
+    const size_t size = (size_t)((uintptr_t)port_arena_end - (uintptr_t)port_arena_start);
+    const uint64_t from = cycles();
+    const enum zs_status status = zs_run(&model, port_arena_start, size, hook);
+    last_cycles += cycles() - from;
+    return status;
 }
 
 /* The next word of a command at *at, ended by a zero; NULL if there is none. */
@@ -200,15 +208,26 @@ static int hex_digit(char c)
 
 static void load_bytes(const char *hex)
 {
+    size_t digits = 0;
+    while (hex[digits] != '\0') {
+        digits++;
+    }
     if (expected == 0) {
         print("e-[No load under way]\n");
         return;
     }
+    if (digits % 2u != 0) {
+        print("e-[Insufficent number of hex digits]\n"); /* the harness's spelling */
+        return;
+    }
     for (; *hex != '\0' && loaded < expected; hex += 2) {
         const int high = hex_digit(hex[0]);
-        const int low = high < 0 || hex[1] == '\0' ? -1 : hex_digit(hex[1]);
-        if (low < 0) {
-            print("e-[Bytes are two hex digits each]\n");
+        const int low = hex_digit(hex[1]);
+        if (high < 0 || low < 0) {
+            print("e-[Invalid hex digit '");
+            port_console_put(hex[0]);
+            port_console_put(hex[1]);
+            print("']\n");
             return;
         }
         *input_byte(loaded++) = (uint8_t)(high << 4 | low);
@@ -244,7 +263,11 @@ static void db(char *rest)
     } else if (equal(word, "load")) {
         uint32_t size = 0;
         word = next_word(&rest);
-        if (word == NULL || !parse_number(word, &size) || size != input_bytes()) {
+        if (word == NULL) {
+            print("e-[Command 'db load' requires the # of bytes]\n");
+            return;
+        }
+        if (!parse_number(word, &size) || size != input_bytes()) {
             print_field("e-[The model takes ", input_bytes(), " bytes]\n");
             return;
         }
@@ -341,14 +364,12 @@ static void infer(char *rest)
     }
     print_field("m-warmup-done\nm-infer-start-", count, "\n");
     timestamp();
-    const uint64_t from = cycles();
+    last_cycles = 0;
     while (count-- > 0) {
         if (!run_or_say(NULL)) {
             return;
         }
-        (void)cycles();
     }
-    last_cycles = cycles() - from;
     timestamp();
     print("m-infer-done\n");
     print_results();
@@ -403,6 +424,7 @@ static void print_outputs(void)
 static void print_info(void)
 {
     print("m-zs-board-[" PORT_BOARD_NAME "]\n");
+    print("m-zs-core-[" PORT_CORE_NAME "]\n");
     print_field("m-zs-clock-hz-[", PORT_CLOCK_HZ, "]\n");
     print("m-zs-model-crc-[");
     const size_t end = (size_t)(port_model_end - port_model_start);
@@ -416,6 +438,11 @@ static void print_info(void)
     print_field("m-zs-stack-[", port_stack_used(), "]\n");
 }
 
+static void print_mode(void)
+{
+    print(energy_mode ? "m-timestamp-mode-energy\n" : "m-timestamp-mode-performance\n");
+}
+
 static void set_mode(char *rest)
 {
     const char *word = next_word(&rest);
@@ -425,7 +452,7 @@ static void set_mode(char *rest)
         return;
     }
     energy_mode = energy;
-    print(energy ? "m-timestamp-mode-energy\n" : "m-timestamp-mode-performance\n");
+    print_mode();
 }
 
 static void answer(char *text)
@@ -490,7 +517,7 @@ int main(void)
     port_trigger(1);
     port_cycles_start();
     last_read = port_cycles();
-    print("m-timestamp-mode-performance\n");
+    print_mode();
     const enum zs_status status =
         zs_model_init(&model, port_model_start, (size_t)(port_model_end - port_model_start));
     if (status != ZS_OK) {
