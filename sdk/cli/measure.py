@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     volts = args.volts or (board.power.volts if board.power is not None else None)
     if args.power is not None and volts is None:
         raise InputError(f"--power needs --volts: {board.name} does not tell its supply")
-    serial = serial_module()
     port = find_port(board, args.port)
     try:
         with ExitStack() as stack:
@@ -68,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
                 assert volts is not None
                 instrument = open_instrument(args.power, volts, args.power_port)
                 stack.callback(instrument.close)
-            line = serial.serial_for_url(port, baudrate=board.console.baud, timeout=0.05)
+            line = stack.enter_context(_opened(port, board.console.baud))
             done = measure(
-                Device(stack.enter_context(line)), board, args.container.read_bytes(), inputs,
+                Device(line), board, args.container.read_bytes(), inputs,
                 runs=args.runs, iterations=args.iterations, warmups=args.warmups, labels=labels,
                 instrument=instrument,
             )  # fmt: skip
-    except (OSError, ValueError) as error:  # of pyserial
+    except OSError as error:  # serial.SerialException is one
         raise MeasureError(f"{port}: {error}") from error
     shown = json.dumps(as_json(done, args.container), indent=2)
     if args.output is not None:
@@ -84,6 +83,13 @@ def run(args: argparse.Namespace) -> int:
         write_whole(args.save, to_json(record(done, blob, args.container.name, board)))
     print(shown if args.json else "\n".join(_as_text(done, args.container)))
     return 0 if done.matches_host else 1
+
+
+def _opened(port: str, baud: int) -> Any:
+    try:
+        return serial_module().serial_for_url(port, baudrate=baud, timeout=0.05)
+    except ValueError as error:  # a URL that pyserial does not know
+        raise InputError(f"--port {port}: {error}") from error
 
 
 def _data(args: argparse.Namespace, model: Model) -> tuple[list[Any], Any]:

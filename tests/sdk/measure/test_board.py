@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_models import small_model
+from device_models import random_int8, small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zeroskip import boards, cli, firmware
+from zeroskip.converters import container
+from zeroskip.converters.ir import Concat, Graph, Op, Quantization, Tensor
 from zeroskip.errors import InputError, MeasureError
 from zeroskip.measure import measure
+from zeroskip.measure.power import Trace
 from zeroskip.measure.protocol import Device
 
 serial = pytest.importorskip("serial")
@@ -32,11 +35,16 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     """Starts QEMU with a container's firmware; the URL or device of its serial port."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(blob: bytes, name: str = "mps2-an386", *, pty: bool = False, ram: int = 0) -> str:
+    def start(
+        blob: bytes, name: str = "mps2-an386", *, pty: bool = False, ram: int = 0,
+        energy_mode: bool = False,
+    ) -> str:  # fmt: skip
         board = boards.load(name)
         if ram:
             board = replace(board, ram=replace(board.ram, size=ram))
-        image = firmware.build(blob, board, output=tmp_path / "f.elf", model_name="small").path
+        image = firmware.build(
+            blob, board, output=tmp_path / "f.elf", model_name="small", energy_mode=energy_mode
+        ).path
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -92,12 +100,70 @@ def test_a_board_is_measured(number: int, pty: bool, machine: Machine) -> None:
     assert 0 < done.info.stack_bytes <= 4096
 
 
-@pytest.mark.parametrize("name", ["mps2-an385", "mps2-an500", "mps2-an505"])
+@pytest.mark.parametrize("name", ["mps2-an385", "mps2-an500", "mps2-an505", "microbit"])
 def test_other_cores_answer_too(name: str, machine: Machine) -> None:
     blob, inputs, _ = small_model(1)
     line = serial.serial_for_url(machine(blob, name), baudrate=115200, timeout=0.02)
     done = measure(Device(line), boards.load(name), blob, [inputs[:1]], runs=1, iterations=1)
-    assert done.matches_host
+    assert done.matches_host and done.info.core == boards.load(name).core.name
+
+
+def test_inputs_come_in_order(machine: Machine) -> None:
+    quantization = Quantization((0.125,), 0)
+    names = ("a", "b")
+    tensors = (*(Tensor(n, (2, 3, 3), "int8", quantization) for n in names),
+               Tensor("y", (4, 3, 3), "int8", quantization))  # fmt: skip
+    op = Op("join", Concat(0), names, "y")
+    blob = container.build(Graph("two", {t.name: t for t in tensors}, (op,), names, ("y",)))
+    a, b = (random_int8((2, 3, 3), 3, seed) for seed in (1, 2))
+    line = serial.serial_for_url(machine(blob), baudrate=115200, timeout=0.02)
+    done = measure(Device(line), boards.load("mps2-an386"), blob, [a, b], runs=1, iterations=2)
+    assert done.matches_host and done.info.input_bytes == 36
+    assert done.latency.harness_microseconds > 0
+
+
+class Watching:
+    """An instrument whose board draws 10 mA at 3 V for 50 ms between two edges."""
+
+    name, volts = "a model", 3.0
+    runs = closed = 0
+
+    def start(self) -> None:
+        self.runs += 1
+
+    def stop(self) -> Trace:
+        seconds = np.arange(1000) / 1e4
+        full = np.full(1000, 1.0)
+        return Trace(seconds, 0.01 * full, 3.0 * full, np.array([0.02, 0.07]))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_energy_is_measured_with_and_without_room_for_the_input(
+    room: bool, machine: Machine, tmp_path: Path
+) -> None:
+    blob, inputs, _ = small_model(0)
+    board = boards.load("mps2-an386")
+    sizes = firmware.build(blob, board, output=tmp_path / "roomy.elf").sizes
+    url = machine(blob, ram=0 if room else sizes.ram - sizes.ram_input, energy_mode=True)
+    line = serial.serial_for_url(url, baudrate=115200, timeout=0.02)
+    instrument = Watching()
+    done = measure(Device(line), board, blob, [inputs[:1]], runs=3, instrument=instrument,
+                   iterations=5)  # fmt: skip
+    assert instrument.runs == 3 and done.matches_host and done.energy is not None
+    count = 5 if room else 1
+    assert done.energy.microjoules == pytest.approx(3.0 * 0.01 * 0.05 * 1e6 / count)
+    assert done.energy.iterations == count and done.energy.seconds == pytest.approx(0.05 / count)
+    assert json.loads(json.dumps(done.to_json()))["energy"]["instrument"] == "a model"
+    # A board whose counter tells the time notices that those are other 50 ms.
+    real = replace(board, console=replace(board.console, driver="nrf51"))
+    with pytest.raises(MeasureError, match="between the edges an inference takes"):
+        measure(Device(line), real, blob, [inputs[:1]], runs=1, instrument=Watching(),
+                iterations=1)  # fmt: skip
+    if room:  # back in performance mode after the error
+        assert Device(line).infer(1, 0, 10).microseconds is not None
 
 
 def test_without_room_for_the_input_it_is_loaded_for_each_inference(
@@ -141,7 +207,7 @@ def test_what_is_wrong_is_one_line(machine: Machine) -> None:
 COMMANDS = [
     ("bogus", "Unknown command: bogus"),
     ("db", "requires a subcommand"),
-    ("db load", "The model takes"),
+    ("db load", "'db load' requires the # of bytes"),
     ("db load 7", "The model takes"),
     ("db load -1", "The model takes"),
     ("db load 99999999999999999999", "The model takes"),
@@ -165,8 +231,12 @@ def test_wrong_commands_are_answered(machine: Machine) -> None:
             device.command(command)
     size = device.info().input_bytes
     device.command(f"db load {size}")
-    for digits in ("0", "zz", "0g"):
-        with pytest.raises(MeasureError, match="two hex digits"):
+    for digits, answer in (
+        ("0", "Insufficent number of hex digits"),
+        ("zz", "Invalid hex digit 'zz'"),
+        ("0g", "Invalid hex digit '0g'"),
+    ):
+        with pytest.raises(MeasureError, match=answer):
             device.command(f"db {digits}")
     # The harness's own: name, profile, a time, the buffer as it was loaded.
     assert device.name() == "dut-[zeroskip]"
@@ -219,7 +289,7 @@ def test_the_command(machine: Machine, tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert "identical to the host's" in text and "accuracy" in text and "not a latency" in text
     shown = json.loads((tmp_path / "run.json").read_text())
-    assert shown["kind"] == "measured" and shown["matches_host"] and shown["latency"]["runs"] == 2
+    assert shown["kind"] == "emulated" and shown["matches_host"] and shown["latency"]["runs"] == 2
 
 
 def test_silence_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import struct
+import sys
 import threading
 import time
 import tty
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from zeroskip.measure.power import (
     falling_edges,
     open_instrument,
 )
-from zeroskip.measure.power.joulescope import Joulescope
+from zeroskip.measure.power.joulescope import PARAMETERS
 from zeroskip.measure.power.lpm01a import Lpm01a
 from zeroskip.measure.power.ppk2 import Ppk2
 
@@ -76,8 +78,8 @@ def test_traces_that_cannot_be_used(edges: list[float], message: str) -> None:
 
 def test_runs_have_a_median() -> None:
     windows = [Window(5.0, 50.0, 0.1), Window(4.0, 40.0, 0.1), Window(9.0, 90.0, 0.1)]
-    run = EnergyRun.median(windows, SimpleNamespace(name="x", volts=3.0))  # type: ignore[arg-type]
-    assert (run.microjoules, run.milliwatts, run.runs) == (5.0, 50.0, 3)
+    run = EnergyRun.median(windows, SimpleNamespace(name="x", volts=3.0), 7)  # type: ignore[arg-type]
+    assert (run.microjoules, run.milliwatts, run.runs, run.iterations) == (5.0, 50.0, 3, 7)
     assert (run.lowest_microjoules, run.highest_microjoules) == (4.0, 9.0)
 
 
@@ -123,13 +125,28 @@ class FakePpk2(Pty):
                             (f"S{i}", 0.0), (f"I{i}", 0.0), (f"UG{i}", 1.0))
     ) + "HW: 1\nIA: 1\nEND"  # fmt: skip
 
+    LENGTHS: ClassVar = {0x06: 1, 0x07: 1, 0x0C: 2, 0x0D: 3, 0x11: 2, 0x19: 1}
+    streaming = False
+    garbled = False
+
     def handle(self, data: bytes) -> None:
-        if data[:1] == b"\x19":
-            os.write(self.master, self.META.encode())
-        if b"\x06" in data[:1]:
-            # 14 bits of reading, 3 of range (4), the logic inputs in the upper byte.
-            words = [(1000 | 4 << 14 | (level & 1) << 24) for level in LEVELS]
-            os.write(self.master, struct.pack(f"<{len(words)}I", *words))
+        while data:
+            command, data = data[0], data[self.LENGTHS[data[0]] :]
+            if command == 0x19:
+                os.write(self.master, b"\xff\xfe" if self.garbled else self.META.encode())
+            elif command == 0x06:
+                self.streaming = True
+                os.write(self.master, self._samples(LEVELS))
+            elif command == 0x07 and self.streaming:
+                self.streaming = False
+                # What was under way comes after the stop, and ends within a sample.
+                os.write(self.master, self._samples([1] * 20)[:-1])
+
+    @staticmethod
+    def _samples(levels: list[int]) -> bytes:
+        # 14 bits of reading, 3 of range (4), the logic inputs in the upper byte.
+        words = [(1000 | 4 << 14 | (level & 1) << 24) for level in levels]
+        return struct.pack(f"<{len(words)}I", *words)
 
 
 @pytest.fixture
@@ -141,23 +158,41 @@ def ppk2() -> Iterator[FakePpk2]:
 
 def test_a_ppk2_is_read_through_its_library(ppk2: FakePpk2) -> None:
     pytest.importorskip("ppk2_api")
+    ppk2.streaming = True  # somebody left it so
     instrument = Ppk2.open(3.0, ppk2.port, settle_s=0.0)
-    instrument.start()
-    time.sleep(0.3)
-    found = instrument.stop()
-    assert len(found.seconds) == len(LEVELS)
-    assert found.falling == pytest.approx([400 / 1e5, 1400 / 1e5])
-    window = energy_of(found, 2)
-    current = float(found.amperes[600])
-    assert current > 0 and np.allclose(found.amperes[100:], current)
-    assert window.microjoules == pytest.approx(3.0 * current * 0.010 / 2 * 1e6)
-    assert b"\x0d" in ppk2.seen and b"\x0c\x01" in ppk2.seen  # the voltage, power on
+    amperes = 1000 * 4 * 1.8 / 163840 / 10  # reading * 4 * volts per step / ohms
+    for _ in range(3):
+        instrument.start()
+        time.sleep(0.3)
+        found = instrument.stop()
+        assert len(found.seconds) == len(LEVELS) + 19
+        assert found.falling == pytest.approx([400 / 1e5, 1400 / 1e5])
+        assert np.allclose(found.amperes, amperes)
+        window = energy_of(found, 2)
+        assert window.microjoules == pytest.approx(3.0 * amperes * 0.010 / 2 * 1e6)
+    instrument.start()  # an error of the board: the run is not ended
+    instrument.close()
+    time.sleep(0.1)
+    assert b"\x0d\x0b\xb8" in ppk2.seen  # 3 * 256 + 32 + 2200 = 11 * 256 + 184
+    assert b"\x0c\x01" in ppk2.seen and ppk2.seen.endswith(b"\x07\x0c\x00")
+    assert not ppk2.streaming
+
+
+def test_what_is_no_ppk2_is_one_line(ppk2: FakePpk2) -> None:
+    pytest.importorskip("ppk2_api")
+    ppk2.garbled = True
+    with pytest.raises(MeasureError, match="does not answer as a PPK2"):
+        Ppk2.open(3.0, ppk2.port)
+    with pytest.raises(MeasureError, match="nowhere"):
+        Ppk2.open(3.0, "/dev/nowhere")
 
 
 class FakeLpm01a(Pty):
-    """Acknowledges commands; after start, ten samples a line with events between."""
+    """Acknowledges commands; after start, ten samples a line with events and times between, and
+    nothing but the end after stop."""
 
     refuse = b""
+    lost = range(0)
 
     def handle(self, data: bytes) -> None:
         for command in data.split(b"\n"):
@@ -167,17 +202,24 @@ class FakeLpm01a(Pty):
                 os.write(self.master, b"PowerShield > error " + command + b"\r\n")
                 continue
             if command == b"stop":
-                os.write(self.master, b"PowerShield > Acquisition completed\r\n")
+                time.sleep(0.2)
+                self._write("7200-08" * 10 + "\r\nPowerShield > Acquisition completed\r\n")
                 continue
             os.write(self.master, b"PowerShield > ack " + command + b"\r\n")
             if command == b"start":
-                text = "TimeStamp: 000s 000ms, buff 00%\r\n"
+                text = ""
                 for at in range(0, 3000, 10):
+                    if at % 1000 == 0:
+                        text += f"TimeStamp: 000s {at // 5:03}ms, buff 00%\r\n"
                     if at in (500, 2500):
                         text += "event 1 ris\r\n"
-                    text += "2000-05" * 10 + "\r\n"  # 20 mA
-                for at in range(0, len(text), 2000):  # a terminal takes no more at once
-                    os.write(self.master, text[at : at + 2000].encode())
+                    if at not in self.lost:
+                        text += "7200-09" * 10 + "\r\n"  # 36 mW for 0.2 ms
+                self._write(text)
+
+    def _write(self, text: str) -> None:
+        for at in range(0, len(text), 2000):  # a terminal takes no more at once
+            os.write(self.master, text[at : at + 2000].encode())
 
 
 @pytest.fixture
@@ -189,60 +231,111 @@ def lpm01a() -> Iterator[FakeLpm01a]:
 
 def test_an_lpm01a_speaks_text(lpm01a: FakeLpm01a) -> None:
     instrument = Lpm01a.open(1.8, lpm01a.port)
+    for _ in range(2):
+        instrument.start()
+        time.sleep(0.5)
+        found = instrument.stop()
+        assert len(found.seconds) == 3010 and np.allclose(found.amperes[:3000], 0.020)
+        assert found.amperes[3000:] == pytest.approx(0.200)  # what came after the stop
+        assert found.falling == pytest.approx([0.1, 0.5])
+        assert energy_of(found, 4).microjoules == pytest.approx(1.8 * 0.020 * 0.4 / 4 * 1e6)
+    instrument.start()
+    instrument.close()
+    time.sleep(0.1)
+    assert b"volt 1800m\n" in lpm01a.seen and b"eventsrc d7 fal\n" in lpm01a.seen
+    assert lpm01a.seen.endswith(b"start\nstop\npwr off\nhrc\n")
+
+
+def test_lost_samples_are_noticed(lpm01a: FakeLpm01a) -> None:
+    lpm01a.lost = range(1200, 1300)
+    instrument = Lpm01a.open(1.8, lpm01a.port)
     instrument.start()
     time.sleep(0.5)
-    found = instrument.stop()
-    assert len(found.seconds) == 3000 and np.allclose(found.amperes, 0.020)
-    assert found.falling == pytest.approx([0.05, 0.25])
-    assert energy_of(found, 4).microjoules == pytest.approx(1.8 * 0.020 * 0.2 / 4 * 1e6)
-    assert b"volt 1800m\n" in lpm01a.seen and b"eventsrc d7 fal\n" in lpm01a.seen
+    with pytest.raises(MeasureError, match="100 of 2000 samples of the LPM01A were lost"):
+        instrument.stop()
 
 
 def test_an_lpm01a_that_refuses_is_one_line(lpm01a: FakeLpm01a) -> None:
     lpm01a.refuse = b"freq"
-    with pytest.raises(MeasureError, match=r"answers 'freq 10k' with .*error freq"):
+    with pytest.raises(MeasureError, match=r"answers 'freq 5k' with .*error freq"):
         Lpm01a.open(3.0, lpm01a.port)
     with pytest.raises(MeasureError, match=r"supplies 1\.8 to 3\.3 V"):
         Lpm01a.open(5.0, lpm01a.port)
 
 
+class Buffer:
+    """The part of the library's StreamBuffer that is used."""
+
+    def __init__(self, length: int, first: int, signals: dict[str, Any]) -> None:
+        self._length, self._first, self._signals = length, first, signals
+        self.sample_id_range = (first, first + len(signals["current"])) if signals else (None, None)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def samples_get(self, begin: int, end: int, fields: list[str]) -> dict[str, Any]:
+        part = slice(begin - self._first, end - self._first)
+        return {"signals": {f: {"value": self._signals[f][part]} for f in fields}}
+
+
 class FakeJoulescope:
     """The part of the library's device that is used."""
 
-    sampling_frequency = 1_000_000.0
-
     def __init__(self) -> None:
-        self.running = False
+        self.calls: list[Any] = []
         count = 10_000
-        self._signals = {
-            "current": np.full(count, 0.005), "voltage": np.full(count, 3.3),
-            "current_lsb": np.ones(count),
-        }  # fmt: skip
-        self._signals["current"][:3] = np.nan  # a range change
+        self.signals = {
+            "current": np.full(count, 0.005, np.float32),
+            "voltage": np.full(count, 3.3, np.float32),
+            "current_lsb": np.ones(count, np.uint8),
+        }
+        self.signals["current"][:3] = np.nan  # a range change
         for at in (1000, 9000):
-            self._signals["current_lsb"][at : at + 20] = 0
-        self.stream_buffer = SimpleNamespace(
-            sample_id_range=(0, count), samples_get=self._samples_get
-        )
+            self.signals["current_lsb"][at : at + 2] = 0
+        self.stream_buffer = Buffer(6_000_000, 123_456, self.signals)
+
+    def open(self) -> None:
+        self.calls.append("open")
 
     def start(self) -> None:
-        self.running = True
+        self.calls.append("start")
 
     def stop(self) -> None:
-        self.running = False
+        self.calls.append("stop")
 
-    def _samples_get(self, begin: int, end: int, fields: list[str]) -> dict[str, Any]:
-        return {"signals": {f: {"value": self._signals[f][begin:end]} for f in fields}}
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def parameter_set(self, name: str, value: Any) -> None:
+        self.calls.append((name, value))
 
 
-def test_a_joulescope_gives_current_voltage_and_its_input() -> None:
+def test_a_joulescope_gives_current_voltage_and_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeJoulescope()
-    instrument = Joulescope(device, 3.3)
+    found = [device]
+    library = ModuleType("joulescope")
+    library.__spec__ = ModuleSpec("joulescope", None)
+    monkeypatch.setattr(library, "scan", lambda config: found, raising=False)
+    monkeypatch.setitem(sys.modules, "joulescope", library)
+    instrument = open_instrument("joulescope", 3.3)
+    assert device.calls == ["open", *PARAMETERS.items()]
     instrument.start()
-    assert device.running
     window = energy_of(instrument.stop(), 8)
-    assert not device.running
-    assert window.microjoules == pytest.approx(3.3 * 0.005 * 0.008 / 8 * 1e6)
+    assert window.microjoules == pytest.approx(3.3 * 0.005 * 0.080 / 8 * 1e6)
+    device.stream_buffer = Buffer(10_000, 0, device.signals)
+    with pytest.raises(MeasureError, match="filled the Joulescope's buffer of 60 s"):
+        instrument.stop()
+    device.stream_buffer = Buffer(10_000, 0, {})
+    with pytest.raises(MeasureError, match="sent no samples"):
+        instrument.stop()
+    instrument.close()
+    assert device.calls[-1] == "close"
+    found *= 2
+    with pytest.raises(MeasureError, match="2 Joulescope found"):
+        open_instrument("joulescope", 3.3)
+    found.clear()
+    with pytest.raises(MeasureError, match="no Joulescope found"):
+        open_instrument("joulescope", 3.3)
 
 
 def test_no_instrument_is_one_line() -> None:
