@@ -15,12 +15,18 @@ PROGRAM = "openocd"
 _TIMEOUT_S = 180.0
 _VERIFIED = "** Verified OK **"
 _CHIP_MARK = "zeroskip: another chip"
+_NO_INTERFACE = (
+    "the OpenOCD configuration of {board} names no debug probe: in a board.toml of your own put "
+    "interface/cmsis-dap.cfg, stlink.cfg or jlink.cfg before it; nothing was written"
+)
 # What OpenOCD says, and what it means.
 _MEANINGS = (
     (_CHIP_MARK, "another chip than that of {board}; nothing was written"),
     ("open failed", "no debug probe of {board} is connected"),
     ("unable to find a matching CMSIS-DAP device", "no debug probe of {board} is connected"),
     ("No J-Link device found", "no debug probe of {board} is connected"),
+    ("support any transports", _NO_INTERFACE),
+    ("Debug Adapter has to be specified", _NO_INTERFACE),
     ("no device found", "no debug probe of {board} is connected"),
     ("Verify Failed", "verification failed: what was written reads otherwise"),
     ("checksum mismatch", "verification failed: what was written reads otherwise"),
@@ -52,7 +58,8 @@ class OpenOcdRunner:
         except ToolError as error:
             raise FlashError(_explained(board, str(error))) from error
         if _VERIFIED not in done.stdout:
-            raise FlashError("openocd failed: it did not verify what it wrote")
+            # It may end with status 0 where a configuration file failed.
+            raise FlashError(_explained(board, done.stdout))
         return [f"openocd: wrote, verified and reset {board.name}"]
 
 
@@ -80,4 +87,4 @@ def _explained(board: Board, output: str) -> str:
         if text in output:
             return meaning.format(board=board.name)
     errors = re.findall(r"Error: (.+)", output)
-    return f"openocd failed: {errors[0] if errors else output.splitlines()[-1].strip()}"
+    return f"openocd failed: {errors[0].strip() if errors else 'it did not verify what it wrote'}"

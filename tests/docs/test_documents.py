@@ -198,3 +198,33 @@ def test_the_report_page_knows_fields_and_classes() -> None:
         assert re.search(
             rf"^\| {name} \| .* \| {low} to {re.escape(high)} % \|$", text, re.MULTILINE
         )
+
+
+@pytest.mark.tool("serial")
+def test_the_commands_of_the_flashing_page_run(tmp_path: Path) -> None:
+    """As dry runs, which touch nothing."""
+    from device_models import small_model
+
+    (tmp_path / "model.zsk").write_bytes(small_model(0)[0])
+    (commands,) = blocks(ROOT / "docs" / "flashing.md", "sh")
+    assert all("--list" in line or "--dry-run" in line for line in commands.splitlines())
+    bin_folder = Path(sys.executable).parent
+    done = subprocess.run(
+        ["sh", "-e"],
+        input=commands,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"{name} would" in done.stdout for name in ("uf2", "stm32", "gdb"))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.zsk"]
+
+
+def test_every_runner_is_on_the_flashing_page() -> None:
+    from zeroskip.runners import RUNNERS
+
+    page = (ROOT / "docs" / "flashing.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w+) \|", page, flags=re.MULTILINE)[1:] == list(RUNNERS)
+    assert re.findall(r"^## (\w+)$", page, flags=re.MULTILINE) == list(RUNNERS)

@@ -95,9 +95,20 @@ def test_openocd_knows_its_configuration(name: str) -> None:
 
 
 @pytest.mark.tool("openocd")
-def test_openocd_without_a_board_is_one_line(tmp_path: Path) -> None:
-    of = board(chip=CHIP)
-    with pytest.raises(FlashError, match="no debug probe of nucleo-l4r5zi is connected"):
+@pytest.mark.parametrize("name", openocd_boards())
+def test_openocd_itself_without_a_probe_is_one_line(name: str, tmp_path: Path) -> None:
+    of = boards.load(name)
+    with pytest.raises(FlashError, match=f"no debug probe of {name} is connected") as caught:
+        OpenOcdRunner().write(of, job(tmp_path, of))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.tool("openocd")
+def test_openocd_without_an_interface_is_one_line(tmp_path: Path) -> None:
+    """It ends with status 0, which was taken for success."""
+    of = board()
+    of = replace(of, programming=replace(PROGRAMMING, openocd=("target/nrf51.cfg",)))
+    with pytest.raises(FlashError, match=r"names no debug probe: .* nothing was written"):
         OpenOcdRunner().write(of, job(tmp_path, of))
 
 
