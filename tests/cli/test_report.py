@@ -105,12 +105,14 @@ def test_without_msgspec_one_line_says_so(
 def test_a_measurement_is_a_record(tmp_path: Path) -> None:
     blob = small_model(0)[0]
     count = len(describe(blob).ops)
-    info = Info("nucleo-l4r5zi", 4_000_000, 0, len(blob), 1, True, 700)
+    info = Info("nucleo-l4r5zi", "cortex-m4", 4_000_000, 0, len(blob), 1, True, 700)
     ops = tuple(OpCycles(i, 100 + i, 10 + i) for i in range(count))
-    latency = Latency(5, 10, 1234.5, 308.625, 1200.0, 1300.0, ops)
-    energy = EnergyRun(40.0, 3.0, 39.0, 41.5, 5, "ppk2", 3.3)
+    latency = Latency(5, 10, 1234.5, 308.625, 309.0, 1200.0, 1300.0, ops)
+    energy = EnergyRun(40.0, 3.0, 0.013, 39.0, 41.5, 5, 10, "ppk2", 3.3)
     board = boards.load("nucleo-l4r5zi")
-    done = Measurement(info, latency, True, None, energy, "measured by the cycle counter")
+    done = Measurement(
+        "measured", info, latency, True, None, energy, "measured by the cycle counter"
+    )
     record = measure_command.record(done, blob, "small.zsk", board)
     assert load(saved(tmp_path, "run", record)) == record
     assert (record.provenance, record.clock_hz, record.samples) == ("measured", 4_000_000, 50)
