@@ -13,11 +13,14 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from zeroskip.errors import InputError
 from zeroskip.pruning import schedules, scopes
 from zeroskip.pruning.base import (
+    STAGES,
+    Compensator,
     Context,
     Data,
     Method,
@@ -32,6 +35,8 @@ from zeroskip.pruning.targets import Select, Target, layer_weights, resolve, tar
 
 __all__ = [
     "METHODS",
+    "STAGES",
+    "Compensator",
     "Context",
     "Cubic",
     "Data",
@@ -104,6 +109,7 @@ def attach(
     exclude: Sequence[str] = (),
     seed: int = 0,
     data: Data | None = None,
+    example: Tensor | None = None,
     **options: Any,
 ) -> Pruner:
     """Put a method to work on the selected weights of `model` (default: those of linear and
@@ -130,7 +136,7 @@ def attach(
     except TypeError as error:  # a required option is missing
         raise InputError(f"pruning method '{name}': {str(error).partition(') ')[2]}") from None
     chosen = targets(model, select, exclude)
-    return found.attach(chosen, settings, Context(model, seed, data))
+    return found.attach(chosen, settings, Context(model, chosen, seed, data, example))
 
 
 def prune(
@@ -138,27 +144,54 @@ def prune(
     sparsity: float | Mapping[str, float],
     name: str = "magnitude",
     *,
-    scope: str = "global",
+    scope: str | None = None,
+    iterations: int | None = None,
+    invert: bool = False,
     select: Select | None = None,
     exclude: Sequence[str] = (),
     seed: int = 0,
     data: Data | None = None,
+    example: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Prune `model` in place, at once, by the score of the method `name`; gives the masks.
+    """Prune `model` in place, without training, by the score of the method `name`; gives the
+    masks, bool by parameter name.
 
-    Exactly round(sparsity * weights) of the selected weights are zero afterwards; the masks
-    hold through any training that follows. Pruning again starts from the masks that are there.
+    Exactly the number of weights that `scope` asks for (see scopes.py; default: the method's)
+    are zero afterwards; the masks hold through any training that follows. Pruning again starts
+    from the masks that are there. The density falls by the same factor in each of `iterations`
+    rounds (default: the method's); with `invert` the highest scores go instead of the lowest.
+    Second-order methods also change the weights that stay.
+
+    `data` and `example` are what some methods look at; see Data and Context. Raises InputError.
     """
     found = method(name)
     if found.scorer is None:
         raise InputError(f"pruning method '{name}' works while training only; use attach")
+    rounds = found.iterations if iterations is None else iterations
+    if rounds < 1:
+        raise InputError(f"iterations {rounds} must be at least 1")
     chosen = targets(model, select, exclude)
-    weights = {n: t.value for n, t in chosen.items()}
-    scores = found.scorer(weights, Context(model, seed, data))
-    present = masks_of(model, select, exclude)
-    scores = {n: s.masked_fill(~present[n], -float("inf")) for n, s in scores.items()}
-    masks = scopes.masks(scores, sparsity, scope)
-    set_masks(model, masks, select)
+    context = Context(model, chosen, seed, data, example)
+    wanted = resolve(sparsity, list(chosen), "sparsity")
+    masks: dict[str, Tensor] = {}
+    for i in range(1, rounds + 1):
+        now = {n: 1 - (1 - s) ** (i / rounds) if i < rounds else s for n, s in wanted.items()}
+        weights = {n: t.value for n, t in chosen.items()}
+        scores = found.scorer(weights, context)
+        present = masks_of(model, select, exclude)
+        sign = -1 if invert else 1
+        scores = {n: (sign * s).masked_fill(~present[n], -torch.inf) for n, s in scores.items()}
+        masks = scopes.masks(
+            scores,
+            now if isinstance(sparsity, Mapping) else next(iter(now.values())),
+            scope or found.scope,
+        )
+        if found.compensate is not None:
+            update = found.compensate(weights, masks, context)
+            with torch.no_grad():
+                for n, t in chosen.items():
+                    t.original.copy_(torch.where(masks[n], update[n], t.original))
+        set_masks(model, masks, select)
     return masks
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
@@ -27,26 +28,47 @@ from zeroskip.pruning.schedules import Schedule
 from zeroskip.pruning.targets import Target, resolve
 
 Batch = tuple[Tensor, Tensor]
+STAGES: Final = ("before", "after", "during")
 
 
 @dataclass(frozen=True)
 class Data:
     """What data-driven scorers look at.
 
-    `batches()` gives (inputs, labels) afresh each time; `loss(model, batch)` a scalar.
+    `batches()` gives (inputs (N, ...), labels) afresh each time; `criterion(outputs, labels)`
+    the mean loss of a batch, a scalar.
     """
 
     batches: Callable[[], Iterable[Batch]]
-    loss: Callable[[nn.Module, Batch], Tensor]
+    criterion: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy
+
+    @classmethod
+    def of(cls, values: Tensor, labels: Tensor, size: int = 256) -> Data:
+        """All of `values` (N, ...) in batches of `size`, in order."""
+
+        def batches() -> Iterable[Batch]:
+            return zip(torch.split(values, size), torch.split(labels, size), strict=True)
+
+        return cls(batches)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+        return self.criterion(model(batch[0]), batch[1])
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a scorer may use beside the weights."""
+    """What a scorer may use beside the weights.
+
+    targets: the tensors to score, by name, in the order of the scores.
+    example: an input (N, ...) of the model, for methods that need its shape only.
+    """
 
     model: nn.Module
+    targets: Mapping[str, Target]
     seed: int = 0
     data: Data | None = None
+    example: Tensor | None = None
 
     def need_data(self, method: str) -> Data:
         """The data. Raises InputError if none was given."""
@@ -63,6 +85,18 @@ class Scorer(Protocol):
     """
 
     def __call__(self, weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]: ...
+
+
+class Compensator(Protocol):
+    """The change of the remaining weights that goes with pruning the others.
+
+    Called with the new masks (true for what stays) before they are set; gives the new values of
+    the weights, by name, which are written where the masks are true.
+    """
+
+    def __call__(
+        self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], context: Context
+    ) -> dict[str, Tensor]: ...
 
 
 class Pruner(Protocol):
@@ -93,7 +127,13 @@ class Method:
     """An entry of the registry.
 
     `options` is a frozen dataclass, whose fields are the method's hyper-parameters; `attach`
-    puts the method to work on targets of a model.
+    puts the method to work on targets of a model. Methods with a `scorer` also prune at once,
+    without training: in `iterations` rounds, each with scores of its own, and with the weight
+    update of `compensate`, if any.
+
+    stages: where the method belongs, of STAGES: before training, after it, or during it.
+    scope: what its source prunes by (see scopes.py).
+    needs_data: whether the scorer looks at data.
     """
 
     name: str
@@ -102,6 +142,11 @@ class Method:
     options: type[Any]
     attach: Callable[[Mapping[str, Target], Any, Context], Pruner]
     scorer: Scorer | None = None
+    stages: tuple[str, ...] = ("during",)
+    iterations: int = 1
+    compensate: Compensator | None = None
+    scope: str = "global"
+    needs_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +154,7 @@ class ScoredOptions:
     """Hyper-parameters of every method that is a scorer with a schedule.
 
     schedule: the sparsity at each step (see schedules.py).
-    scope: "global" or "layerwise".
+    scope: see scopes.py.
     revive: pruned weights go on learning, and come back when they score high again.
     layers: final sparsities by parameter or module name, instead of the schedule's: each tensor
         has its share of them when the schedule has that share of its own. Needs "layerwise".
@@ -123,8 +168,7 @@ class ScoredOptions:
     def __post_init__(self) -> None:
         if self.layers is not None and self.scope != "layerwise":
             raise InputError("sparsities by layer need the scope 'layerwise'")
-        if self.scope not in scopes.NAMES:
-            raise InputError(f"scope '{self.scope}' must be one of {', '.join(scopes.NAMES)}")
+        scopes.parse(self.scope)
 
 
 @dataclass
@@ -210,10 +254,18 @@ class ScoredPruner:
         return {name: share * final for name, final in finals.items()}
 
 
-def scored(name: str, summary: str, source: str, scorer: Scorer) -> Method:
-    """The method that prunes by `scorer`."""
+def scored(
+    name: str,
+    summary: str,
+    source: str,
+    scorer: Scorer,
+    *,
+    stages: tuple[str, ...] = STAGES,
+    **fields: Any,
+) -> Method:
+    """The method that prunes by `scorer`; `fields` are further ones of Method."""
 
     def attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
         return ScoredPruner(targets, options, context, scorer)
 
-    return Method(name, summary, source, ScoredOptions, attach, scorer)
+    return Method(name, summary, source, ScoredOptions, attach, scorer, stages, **fields)

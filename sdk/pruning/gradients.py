@@ -1,0 +1,99 @@
+"""Derivatives of the loss by the weights that the model computes with, for scorers.
+
+All of them leave the model as it was: modes, buffers (batch-norm statistics) and `.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from zeroskip.errors import InputError
+from zeroskip.pruning.base import Batch, Context
+
+
+@contextmanager
+def kept(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """The model in training or in evaluation mode, with gradients on; as it was afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    model.train(training)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def batches(context: Context, method: str) -> Iterator[Batch]:
+    """The batches of the context's data. Raises InputError if there are none."""
+    found = False
+    for values, labels in context.need_data(method).batches():
+        found = True
+        yield values, labels
+    if not found:
+        raise InputError(f"pruning method '{method}': the data hold no batch")
+
+
+def gradient(
+    context: Context, method: str, *, training: bool, temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """The sum over the batches of the gradient of the mean loss, outputs divided by
+    `temperature`; zero at pruned weights."""
+    originals = [t.original for t in context.targets.values()]
+    total = [torch.zeros_like(o) for o in originals]
+    with kept(context.model, training=training):
+        for batch in batches(context, method):
+            for sum_, part in zip(total, _gradient(context, batch, temperature), strict=True):
+                sum_ += part
+    return dict(zip(context.targets, total, strict=True))
+
+
+def hessian_product(
+    context: Context,
+    vectors: dict[str, Tensor],
+    method: str,
+    *,
+    training: bool,
+    temperature: float = 1.0,
+) -> dict[str, Tensor]:
+    """The sum over the batches of Hessian times vector (Pearlmutter 1994), by double
+    differentiation."""
+    originals = [t.original for t in context.targets.values()]
+    total = [torch.zeros_like(o) for o in originals]
+    with kept(context.model, training=training):
+        for batch in batches(context, method):
+            first = _gradient(context, batch, temperature, create_graph=True)
+            inner = sum(
+                ((vectors[n] * g).sum() for n, g in zip(context.targets, first, strict=True)),
+                torch.zeros(()),
+            )
+            for sum_, part in zip(total, _by(inner, originals), strict=True):
+                sum_ += part
+    return dict(zip(context.targets, total, strict=True))
+
+
+def _gradient(
+    context: Context, batch: Batch, temperature: float, create_graph: bool = False
+) -> list[Tensor]:
+    data = context.data
+    assert data is not None
+    loss = data.criterion(context.model(batch[0]) / temperature, batch[1])
+    return _by(loss, [t.original for t in context.targets.values()], create_graph)
+
+
+def _by(value: Tensor, originals: list[Tensor], create_graph: bool = False) -> list[Tensor]:
+    try:
+        found = torch.autograd.grad(
+            value, originals, create_graph=create_graph, materialize_grads=True, allow_unused=True
+        )
+    except RuntimeError as error:
+        raise InputError(f"the loss cannot be differentiated by the weights: {error}") from error
+    return list(found)
