@@ -15,6 +15,7 @@ from zeroskip.errors import InputError
 from zeroskip.pruning.base import Pruner
 
 OPTIMIZERS: Final = ("adam", "sgd")
+DECAYS: Final = ("cosine", "constant", "steps")
 _TEMPERATURE: Final = 4.0
 _EVALUATION_BATCH: Final = 500
 
@@ -33,7 +34,9 @@ class Fit:
 
     epochs: passes over the training samples.
     rate: the learning rate at the start, or after `warm_up` (a fraction of all steps, over which
-        it rises from 0); it falls to 0 along a cosine.
+        it rises from 0).
+    decay: how the learning rate goes on: to 0 along a "cosine", "constant", or in "steps", to a
+        tenth at a half and again at three quarters of all steps.
     optimizer: "adam", or "sgd" with Nesterov momentum 0.9.
     weight_decay: of weights with two axes or more; biases, batch-norm and centroids have none.
     augment: see samples.AUGMENTATIONS.
@@ -49,6 +52,7 @@ class Fit:
     warm_up: float = 0.0
     augment: str = "none"
     distill: float = 0.0
+    decay: str = "cosine"
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -61,6 +65,8 @@ class Fit:
             raise InputError(f"optimizer '{self.optimizer}' must be one of {', '.join(OPTIMIZERS)}")
         if self.augment not in AUGMENTATIONS:
             raise InputError(f"augment '{self.augment}' must be one of {', '.join(AUGMENTATIONS)}")
+        if self.decay not in DECAYS:
+            raise InputError(f"decay '{self.decay}' must be one of {', '.join(DECAYS)}")
         if not 0 <= self.distill <= 1 or not 0 <= self.warm_up < 1:
             raise InputError(
                 f"distill {self.distill:g} and warm_up {self.warm_up:g} must be in 0..1"
@@ -106,8 +112,8 @@ class Training:
         def factor(step: int) -> float:
             if step < rise:
                 return (step + 1) / rise
-            passed = (step - rise) / max(1, total - rise)
-            return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, passed)))))
+            passed = min(1.0, (step - rise) / max(1, total - rise))
+            return _decayed(fit.decay, passed)
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
 
@@ -118,17 +124,7 @@ class Training:
         total = 0.0
         batches = self.samples.shuffled(self.fit.batch, self.fit.augment)
         for values, labels in progress(batches, steps, what):
-            values = values.contiguous(memory_format=self._layout)
-            loss = self._loss(values, labels)
-            total += float(loss.detach())
-            if self.pruner is not None:
-                loss = loss + self.pruner.penalty()
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self._schedule.step()
-            if self.pruner is not None:
-                self.pruner.step()
+            total += self._step(values, labels)
         self.epoch += 1
         mean = total / steps
         if not mean < float("inf"):
@@ -137,6 +133,45 @@ class Training:
                 f"{self.fit.rate:g}"
             )
         return mean
+
+    def run_steps(self, start: int, stop: int, progress: Progress = quiet) -> None:
+        """From optimizer step `start` of the whole training to step `stop`, with the learning
+        rates of these steps. Raises InputError if the loss is not finite at the end."""
+        self.model.train()
+        self._schedule.last_epoch = start
+        for group, factor in zip(
+            self._optimizer.param_groups, self._schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = group["initial_lr"] * factor(start)
+        done, loss = start, 0.0
+        steps = iter(progress(range(stop - start), stop - start, "train"))
+        while done < stop:
+            for values, labels in self.samples.shuffled(self.fit.batch, self.fit.augment):
+                loss = self._step(values, labels)
+                done += 1
+                next(steps, None)
+                if done == stop:
+                    break
+        next(steps, None)
+        if not loss < float("inf"):
+            raise InputError(
+                f"the loss is {loss} at step {stop}; try a learning rate below {self.fit.rate:g}"
+            )
+
+    def _step(self, values: Tensor, labels: Tensor) -> float:
+        """One step of the optimizer; the loss before it, without the pruner's penalty."""
+        values = values.contiguous(memory_format=self._layout)
+        loss = self._loss(values, labels)
+        value = float(loss.detach())
+        if self.pruner is not None:
+            loss = loss + self.pruner.penalty()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._schedule.step()
+        if self.pruner is not None:
+            self.pruner.step()
+        return value
 
     def state(self) -> State:
         """What a checkpoint needs; see load_state."""
@@ -170,6 +205,39 @@ class Training:
         difference = functional.kl_div(student, target, reduction="batchmean", log_target=True)
         share = self.fit.distill
         return (1 - share) * loss + share * _TEMPERATURE**2 * difference
+
+
+def train_steps(
+    model: nn.Module,
+    samples: Samples,
+    fit: Fit,
+    seed: int,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    pruner: Pruner | None = None,
+    progress: Progress = quiet,
+) -> None:
+    """Train `model` in place from step `start` to `stop` (default: the last of `fit`).
+
+    `seed` draws the order of the samples and the augmentation; torch's global generator is left
+    as it was. The optimizer starts anew.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        training = Training(model, samples, fit, pruner=pruner)
+        training.run_steps(start, fit.steps(samples) if stop is None else stop, progress)
+    model.eval()
+
+
+def _decayed(how: str, passed: float) -> float:
+    """The factor of the learning rate after the fraction `passed` of the steps; 0..1."""
+    match how:
+        case "constant":
+            return 1.0
+        case "steps":
+            return 0.1 ** ((passed >= 0.5) + (passed >= 0.75))
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * passed))))
 
 
 def accuracy(model: nn.Module, samples: Samples) -> float:

@@ -67,10 +67,17 @@ __all__ = [
 ]
 
 METHODS: Final = {
+    "gradient-magnitude": "zeroskip.pruning.taylor:METHOD_GRADIENT",
+    "grasp": "zeroskip.pruning.grasp:METHOD",
+    "grasp-magnitude": "zeroskip.pruning.grasp:MAGNITUDE",
     "magnitude": "zeroskip.pruning.magnitude:METHOD",
     "random": "zeroskip.pruning.random:METHOD",
     "relative-magnitude": "zeroskip.pruning.magnitude:RELATIVE",
+    "snip": "zeroskip.pruning.taylor:METHOD_SNIP",
+    "snip-iterative": "zeroskip.pruning.taylor:METHOD_SNIP_ITERATIVE",
     "surgery": "zeroskip.pruning.surgery:METHOD",
+    "synflow": "zeroskip.pruning.synflow:METHOD",
+    "taylor": "zeroskip.pruning.taylor:METHOD_TAYLOR",
     "variational": "zeroskip.pruning.variational:METHOD",
 }
 ENTRY_POINTS: Final = "zeroskip.pruning"

@@ -47,13 +47,20 @@ def gradient(
 ) -> dict[str, Tensor]:
     """The sum over the batches of the gradient of the mean loss, outputs divided by
     `temperature`; zero at pruned weights."""
-    originals = [t.original for t in context.targets.values()]
-    total = [torch.zeros_like(o) for o in originals]
+    total: dict[str, Tensor] = {}
+    for found in each_gradient(context, method, training=training, temperature=temperature):
+        total = {n: total[n] + g if total else g for n, g in found.items()}
+    return total
+
+
+def each_gradient(
+    context: Context, method: str, *, training: bool, temperature: float = 1.0
+) -> Iterator[dict[str, Tensor]]:
+    """The gradient of the mean loss of each batch, outputs divided by `temperature`."""
     with kept(context.model, training=training):
         for batch in batches(context, method):
-            for sum_, part in zip(total, _gradient(context, batch, temperature), strict=True):
-                sum_ += part
-    return dict(zip(context.targets, total, strict=True))
+            found = _gradient(context, batch, temperature)
+            yield dict(zip(context.targets, found, strict=True))
 
 
 def hessian_product(

@@ -133,6 +133,18 @@ def targets(
     return {target.name: target for target in found.values()}
 
 
+def every_tensor(model: nn.Module) -> dict[str, Target]:
+    """All parameters, whatever their kind, as targets."""
+    found: dict[str, Target] = {}
+    seen: set[int] = set()
+    for name, module, attribute in _tensors(model):
+        key = _identity(module, attribute)
+        if key not in seen:
+            found[name] = Target(name, module, attribute)
+        seen.add(key)
+    return found
+
+
 def resolve(
     given: _Value | Mapping[str, _Value], names: Sequence[str], what: str
 ) -> dict[str, _Value]:
