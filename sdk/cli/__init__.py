@@ -16,6 +16,7 @@ from zeroskip.errors import ZeroSkipError
 
 COMMANDS: Final = {
     "convert": "convert a TFLite or PyTorch model to a .zsk container",
+    "prune": "prune a PyTorch model by any method of the literature",
     "compress": "prune, share weights, retrain and convert a PyTorch model",
     "info": "show what a container holds: layers, codecs, bytes, arena",
     "run": "run a container on the host",

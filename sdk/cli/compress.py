@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zeroskip.errors import InputError, MissingToolError
-from zeroskip.tools import has_package, write_whole
+from zeroskip.cli.training import (
+    add_fit_arguments,
+    add_model_arguments,
+    bars,
+    check_output,
+    need,
+    set_threads,
+    sparsity,
+)
+from zeroskip.errors import InputError
+from zeroskip.tools import write_whole
 
 if TYPE_CHECKING:
     from zeroskip.compression import Recipe
@@ -18,15 +26,7 @@ _PACKAGES = ("torch", "tqdm", "jinja2", "kmeans1d")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="FILE.py:factory (factory() gives a module) or FILE.pt2"
-    )
-    parser.add_argument(
-        "--data", required=True, help="mnist, cifar10, digits, or an .npz with x, y, x_test, y_test"
-    )
-    parser.add_argument(
-        "--data-folder", type=Path, help="where the data sets are (default: $ZEROSKIP_DATA)"
-    )
+    add_model_arguments(parser, data_required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, help="container to write")
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
@@ -46,49 +46,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-epochs", type=int, default=0, help="before pruning (0)")
     parser.add_argument("--prune-epochs", type=int, default=10, help="of each round (10)")
     parser.add_argument("--share-epochs", type=int, default=3, help="of the centroids (3)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate (0.001)")
-    parser.add_argument("--batch", type=int, default=100, help="samples per step (100)")
-    parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
-    parser.add_argument("--augment", choices=("none", "shift", "crop-flip"), default="none")
+    add_fit_arguments(parser)
     parser.add_argument(
         "--validation", type=float, default=0.1, metavar="F",
         help="fraction of the training samples held out to decide by (0.1)",
     )  # fmt: skip
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="LAYER", help="leave a layer as it is"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="of torch (all cores)")
-    parser.add_argument(
         "--work", type=Path, help="folder of the checkpoint (default: OUT.zsk.work), to go on from"
     )
     parser.add_argument("--strip", action="store_true", help="leave the names of layers out")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run(args: argparse.Namespace) -> int:
-    missing = [package for package in _PACKAGES if not has_package(package)]
-    if missing:
-        raise MissingToolError(
-            f"{missing[0]} is not installed; run: pip install 'zeroskip[torch,compress]'"
-        )
-    _check_output(args.output)
-    import torch
-
+    need(_PACKAGES, "torch,compress")
+    check_output(args.output, ".zsk", "; the reports go beside it")
     from zeroskip.compression import Goal, compress, report, samples, source
 
-    if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"--threads {args.threads} must be at least 1")
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     loss = None if args.max_accuracy_loss is None else args.max_accuracy_loss / 100
-    goal = Goal(sparsity=_sparsity(args.sparsity), ratio=args.target_ratio, loss=loss)
+    goal = Goal(
+        sparsity=sparsity(args.sparsity) if args.sparsity else None,
+        ratio=args.target_ratio,
+        loss=loss,
+    )
     recipe = _recipe(args)
     model = source.load(args.model)
     data = samples.load(args.data, args.data_folder, args.validation)
     work = args.work or args.output.with_name(args.output.name + ".work")
     result = compress(
-        model, data, goal, recipe, work, progress=_bars(args.quiet), say=lambda line: print(line)
+        model, data, goal, recipe, work, progress=bars(args.quiet), say=lambda line: print(line)
     )
     named = result.convert(names=True)
     rows = report.layer_rows(named, result.layer_sizes)
@@ -105,14 +91,6 @@ def run(args: argparse.Namespace) -> int:
         f"(measured, C runtime), before pruning {100 - 100 * result.float_accuracy:.2f} %"
     )
     return 0
-
-
-def _check_output(path: Path) -> None:
-    """Now rather than after hours of training."""
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.suffix != ".zsk":
-        raise InputError(f"--output {path} must end in .zsk; the reports go beside it")
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -132,26 +110,3 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         exclude=tuple(args.exclude),
         seed=args.seed,
     )
-
-
-def _sparsity(text: str | None) -> float | dict[str, float] | None:
-    if text is None:
-        return None
-    try:
-        if "=" not in text:
-            return float(text)
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name: float(value) for name, value in pairs}
-    except ValueError:
-        raise InputError(
-            f"--sparsity {text} must be a number, or like conv1=0.6,fc1=0.98"
-        ) from None
-
-
-def _bars(quiet: bool) -> Any:
-    from tqdm import tqdm
-
-    def progress(steps: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-        return tqdm(steps, what, total, leave=False, disable=quiet or None)
-
-    return progress

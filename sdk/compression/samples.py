@@ -46,6 +46,15 @@ class Samples:
             values, labels = self.batch(rows)
             yield augmented(values, augment), labels
 
+    def per_class(self, count: int, seed: int = 0) -> Tensor:
+        """Rows of `count` samples of each class (or all there are), drawn and shuffled by
+        `seed`."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=generator)
+        labels = self.labels[order]
+        found = torch.cat([order[labels == c][:count] for c in labels.unique().tolist()])
+        return found[torch.randperm(len(found), generator=generator)]
+
     def take(self, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """The first `count` samples, float32, for calibration."""
         return np.asarray(self.batch(slice(0, count))[0].numpy())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
 from torch.nn.utils import parametrize
 
 from zeroskip.converters.frontends.pytorch_archive import read_archive
 from zeroskip.errors import InputError, ModelError
+from zeroskip.pruning.masks import bake
 from zeroskip.pruning.targets import Select, layer_weights
 
 _WEIGHTED: Final = ("linear", "conv1d", "conv2d", "convolution", "conv_depthwise2d")
@@ -72,6 +75,17 @@ class ExportedModule(nn.Module):
             mapped: Tensor = torch.vmap(one)(values)
         return mapped
 
+    @property
+    def input_shape(self) -> torch.Size:
+        """The shape of one input, without the batch."""
+        # By place: a deep copy renames nodes that are called as builtins are.
+        nodes = (n for n in self._exported.graph.nodes if n.op == "placeholder")
+        for node, spec in zip(nodes, self._exported.graph_signature.input_specs, strict=True):
+            if spec.kind is InputKind.USER_INPUT:
+                shape: torch.Size = node.meta["val"].shape[1:]
+                return shape
+        raise ModelError("the program has no input")
+
     def exported(self) -> ExportedProgram:
         """The program with the weights as they are now, masks and codebooks applied."""
         with _quiet():
@@ -86,6 +100,37 @@ class ExportedModule(nn.Module):
         # An exported program has no training mode; its parametrizations have none to need.
         self.training = mode
         return self
+
+
+def input_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """The shape of one input, without the batch, where the model tells it (exported programs)."""
+    if not isinstance(model, ExportedModule):
+        return None
+    return tuple(model.input_shape)
+
+
+def saved(model: nn.Module, shape: Sequence[int] | None) -> bytes:
+    """The model as a .pt2 file, masks and codebooks applied, for one input (1, *shape).
+
+    Raises InputError if the shape is not known, or if the model cannot be exported.
+    """
+    if isinstance(model, ExportedModule):
+        program = model.exported()
+    elif shape is None:
+        raise InputError("the shape of the model's input is not known; give data")
+    else:
+        plain = copy.deepcopy(model).eval()
+        bake(plain, lambda name, module: True)
+        try:
+            with _quiet():
+                program = torch.export.export(plain, (torch.zeros((1, *shape)),))
+        except Exception as error:  # torch.export may fail in many ways
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(f"torch.export cannot export the model: {first}") from error
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
 def _from_program(path: Path) -> Source:

@@ -53,6 +53,7 @@ class Fit:
     augment: str = "none"
     distill: float = 0.0
     decay: str = "cosine"
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -195,7 +196,9 @@ class Training:
         torch.set_rng_state(state["random"])
 
     def _loss(self, values: Tensor, labels: Tensor) -> Tensor:
-        scores = self.model(values)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.fit.bfloat16):
+            scores = self.model(values)
+        scores = scores.float()
         loss = functional.cross_entropy(scores, labels)
         if self.teacher is None:
             return loss

@@ -61,7 +61,8 @@ def parse(name: str) -> Scope:
         if rows * columns > 0:
             return Scope(found[3] or "global", block=(rows, columns))
     raise InputError(
-        f"scope '{name}' must be one of {', '.join(NAMES)}, N:M (2:4), or a block (4x1, 4x1@layerwise)"
+        f"scope '{name}' must be one of {', '.join(NAMES)}, N:M (2:4), "
+        "or a block (4x1, 4x1@layerwise)"
     )
 
 

@@ -1,0 +1,196 @@
+"""zeroskip prune MODEL.py:factory|MODEL.pt2 --method M --sparsity S -o OUT.pt2 (or --list)"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zeroskip.cli.table import render
+from zeroskip.cli.training import (
+    add_fit_arguments,
+    add_model_arguments,
+    bars,
+    check_output,
+    need,
+    set_threads,
+    sparsity,
+)
+from zeroskip.errors import InputError
+from zeroskip.tools import write_whole
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zeroskip.compression.samples import TrainingData
+    from zeroskip.pruning import Data, Method, Pruner
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser, data_required=False)
+    parser.add_argument("--list", action="store_true", help="describe the methods, and stop")
+    parser.add_argument("--method", default="magnitude", help="see --list (magnitude)")
+    parser.add_argument(
+        "--sparsity", metavar="S", help="fraction of zeros, or by layer: conv1=0.6,fc1=0.98,..."
+    )
+    parser.add_argument(
+        "--scope",
+        help="global, layerwise, erdos-renyi, N:M (2:4), blocks (4x1, 4x1@layerwise); the "
+        "method's own by default",
+    )
+    parser.add_argument(
+        "--iterations", type=int, metavar="N", help="rounds of scoring (the method's own)"
+    )
+    parser.add_argument("--invert", action="store_true", help="remove the highest scores instead")
+    parser.add_argument(
+        "--score-samples", type=int, default=10, metavar="N",
+        help="of each class, for methods that score by data (10)",
+    )  # fmt: skip
+    parser.add_argument("--train-epochs", type=int, default=0, help="before pruning (0)")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="with the masks; during them, for methods that train"
+    )
+    add_fit_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, help="exported program to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    need(("torch", "tqdm"), "torch,compress")
+    if args.list:
+        return _list()
+    for name in ("model", "output"):
+        if getattr(args, name) is None:
+            raise InputError(f"{'MODEL' if name == 'model' else '--output'} is missing; see --help")
+    check_output(args.output, ".pt2")
+    set_threads(args.threads)
+
+    import torch
+
+    from zeroskip import pruning
+    from zeroskip.compression import samples, source
+    from zeroskip.pruning import capacity
+
+    found = pruning.method(args.method)
+    wanted = _sparsity(args.sparsity, args.scope or found.scope)
+    origin = source.load(args.model)
+    data = None if args.data is None else samples.load(args.data, args.data_folder, 0)
+    torch.manual_seed(args.seed)
+    model = origin.make()
+    shape = source.input_shape(model) if data is None else data.shape
+    if data is None and (found.needs_data or args.epochs or args.train_epochs):
+        raise InputError(f"pruning method '{args.method}' or training needs --data")
+    options: dict[str, Any] = {
+        "select": origin.select,
+        "exclude": tuple(args.exclude),
+        "seed": args.seed,
+        "data": _score_data(data, args),
+    }
+    if shape is not None:
+        options["example"] = torch.zeros((1, *shape))
+    _train(args, model, data, args.train_epochs)
+    if found.scorer is None:
+        masks = _while_training(args, model, data, found, wanted, options)
+    else:
+        masks = pruning.prune(
+            model, wanted, args.method, scope=args.scope, iterations=args.iterations,
+            invert=args.invert, **options,
+        )  # fmt: skip
+        _train(args, model, data, args.epochs)
+    print(_table(masks))
+    for name in capacity.collapsed(masks):
+        print(f"warning: layer collapse: no weight of {name} is left")
+    if data is not None:
+        from zeroskip.compression.training import accuracy
+
+        print(f"test accuracy {100 * accuracy(model, data.test):.2f} % (measured, float32)")
+    write_whole(args.output, source.saved(model, shape))
+    print(f"{args.output}: written; zeroskip convert takes it")
+    return 0
+
+
+def _list() -> int:
+    from zeroskip import pruning
+
+    rows = []
+    for name in pruning.method_names():
+        found = pruning.method(name)
+        rows.append(
+            [name, ", ".join(found.stages), found.scope if found.scorer else "-",
+             "data" if found.needs_data else "", found.summary, found.source]
+        )  # fmt: skip
+    head = ["method", "training", "scope", "needs", "what it does", "source"]
+    print(*render(head, rows, range(len(head))), sep="\n")
+    return 0
+
+
+def _sparsity(text: str | None, scope: str) -> float | dict[str, float]:
+    from zeroskip.pruning import scopes
+
+    group = scopes.parse(scope).group
+    if group is not None:
+        if text is not None:
+            raise InputError(f"--scope {scope} says the sparsity; leave --sparsity out")
+        return 1 - group[0] / group[1]
+    if text is None:
+        raise InputError("--sparsity is missing; see --help")
+    return sparsity(text)
+
+
+def _score_data(data: TrainingData | None, args: argparse.Namespace) -> Data | None:
+    from zeroskip.pruning import Data
+
+    if args.score_samples < 1:
+        raise InputError(f"--score-samples {args.score_samples} must be at least 1")
+    if data is None:
+        return None
+    rows = data.train.per_class(args.score_samples, args.seed)
+    return Data.of(*data.train.batch(rows))
+
+
+def _train(
+    args: argparse.Namespace,
+    model: nn.Module,
+    data: TrainingData | None,
+    epochs: int,
+    pruner: Pruner | None = None,
+) -> None:
+    if not epochs:
+        return
+    from zeroskip.compression.training import Fit, train_steps
+
+    assert data is not None
+    fit = Fit(epochs, args.rate, args.optimizer, args.batch, augment=args.augment)
+    train_steps(model, data.train, fit, args.seed, pruner=pruner, progress=bars(args.quiet))
+
+
+def _while_training(
+    args: argparse.Namespace,
+    model: nn.Module,
+    data: TrainingData | None,
+    found: Method,
+    wanted: float | dict[str, float],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    from zeroskip import pruning
+    from zeroskip.compression.training import Fit
+
+    for name in ("iterations", "scope"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name}: method '{found.name}' prunes while it trains")
+    if args.invert:
+        raise InputError(f"--invert: method '{found.name}' prunes while it trains")
+    if not args.epochs or data is None:
+        raise InputError(f"method '{found.name}' prunes while it trains: give --epochs and --data")
+    steps = Fit(args.epochs, args.rate, args.optimizer, args.batch).steps(data.train)
+    pruner = pruning.attach(found.name, model, sparsity=wanted, steps=steps, **options)
+    _train(args, model, data, args.epochs, pruner)
+    pruner.finish()
+    return pruning.masks_of(model, options["select"], options["exclude"])
+
+
+def _table(masks: dict[str, Any]) -> str:
+    rows = [[n, f"{m.numel():,}", f"{int(m.sum()):,}", f"{100 * (1 - m.double().mean()):.2f}"] for
+            n, m in masks.items()]  # fmt: skip
+    total, left = sum(m.numel() for m in masks.values()), sum(int(m.sum()) for m in masks.values())
+    rows.append(["in all", f"{total:,}", f"{left:,}", f"{100 * (1 - left / total):.2f}"])
+    return "\n".join(render(["weights", "count", "left", "zeros %"], rows, (0,)))
