@@ -16,7 +16,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.nn.utils import parametrize
 
 from zeroskip.converters.frontends.pytorch_archive import read_archive
@@ -78,10 +77,9 @@ class ExportedModule(nn.Module):
     @property
     def input_shape(self) -> torch.Size:
         """The shape of one input, without the batch."""
-        # By place: a deep copy renames nodes that are called as builtins are.
-        nodes = (n for n in self._exported.graph.nodes if n.op == "placeholder")
-        for node, spec in zip(nodes, self._exported.graph_signature.input_specs, strict=True):
-            if spec.kind is InputKind.USER_INPUT:
+        signature = self._exported.graph_signature
+        for node in self._exported.graph.nodes:
+            if node.op == "placeholder" and node.name in signature.user_inputs:
                 shape: torch.Size = node.meta["val"].shape[1:]
                 return shape
         raise ModelError("the program has no input")
@@ -89,7 +87,7 @@ class ExportedModule(nn.Module):
     def exported(self) -> ExportedProgram:
         """The program with the weights as they are now, masks and codebooks applied."""
         with _quiet():
-            program = copy.deepcopy(self._exported)
+            program = _copied(self._exported)
         with torch.no_grad():
             for name, tensor in program.state_dict.items():
                 path, _, attribute = name.rpartition(".")
@@ -133,6 +131,18 @@ def saved(model: nn.Module, shape: Sequence[int] | None) -> bytes:
     return buffer.getvalue()
 
 
+def _copied(program: ExportedProgram) -> ExportedProgram:
+    """A deep copy whose inputs keep their names: torch's renames those that builtins have, such
+    as `input`, and then neither finds nor saves them."""
+    result = copy.deepcopy(program)
+    nodes = (n for n in result.graph.nodes if n.op == "placeholder")
+    for node, spec in zip(nodes, result.graph_signature.input_specs, strict=True):
+        name = getattr(spec.arg, "name", None)
+        if name is not None:
+            node.name = node.target = name
+    return result
+
+
 def _from_program(path: Path) -> Source:
     program = read_archive(path)
     placeholders = [n for n in program.graph.nodes if n.op == "placeholder"]
@@ -152,7 +162,7 @@ def _from_program(path: Path) -> Source:
 
     def make() -> nn.Module:
         with _quiet():
-            return ExportedModule(copy.deepcopy(program))
+            return ExportedModule(_copied(program))
 
     return Source(path.stem, make, lambda name, module: name in weights)
 
