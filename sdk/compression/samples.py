@@ -52,7 +52,7 @@ class Samples:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
         labels = self.labels[order]
-        found = torch.cat([order[labels == c][:count] for c in labels.unique().tolist()])
+        found = torch.cat([order[labels == c][:count] for c in torch.unique(labels).tolist()])
         return found[torch.randperm(len(found), generator=generator)]
 
     def take(self, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -165,8 +165,9 @@ def prune(
 
     Exactly the number of weights that `scope` asks for (see scopes.py; default: the method's)
     are zero afterwards; the masks hold through any training that follows. Pruning again starts
-    from the masks that are there. The density falls by the same factor in each of `iterations`
-    rounds (default: the method's); with `invert` the highest scores go instead of the lowest.
+    from the masks that are there, and brings nothing back. The density falls by the same factor
+    in each of `iterations` rounds (default: the method's); with `invert` the highest scores go
+    instead of the lowest.
     Second-order methods also change the weights that stay.
 
     `data` and `example` are what some methods look at; see Data and Context. Raises InputError.
@@ -180,26 +181,54 @@ def prune(
     chosen = targets(model, select, exclude)
     context = Context(model, chosen, seed, data, example)
     wanted = resolve(sparsity, list(chosen), "sparsity")
-    masks: dict[str, Tensor] = {}
+    begun = masks_of(model, select, exclude)
+    dense = {n: float(m.double().mean()) for n, m in begun.items()}
+    if not isinstance(sparsity, Mapping):
+        dense = dict.fromkeys(dense, 1 - _zeros(begun) / sum(m.numel() for m in begun.values()))
+    masks = begun
     for i in range(1, rounds + 1):
-        now = {n: 1 - (1 - s) ** (i / rounds) if i < rounds else s for n, s in wanted.items()}
-        weights = {n: t.value for n, t in chosen.items()}
-        scores = found.scorer(weights, context)
-        present = masks_of(model, select, exclude)
+        now = {n: _between(dense[n], s, i / rounds) for n, s in wanted.items()}
+        scores = found.scorer({n: t.value for n, t in chosen.items()}, context)
         sign = -1 if invert else 1
-        scores = {n: (sign * s).masked_fill(~present[n], -torch.inf) for n, s in scores.items()}
-        masks = scopes.masks(
+        scores = {n: (sign * s).masked_fill(~masks[n], -torch.inf) for n, s in scores.items()}
+        chosen_now = scopes.masks(
             scores,
             now if isinstance(sparsity, Mapping) else next(iter(now.values())),
             scope or found.scope,
         )
+        masks = _without_revival(masks, chosen_now, scope or found.scope)
         if found.compensate is not None:
-            update = found.compensate(weights, masks, context)
+            update = found.compensate({n: t.value for n, t in chosen.items()}, masks, context)
             with torch.no_grad():
                 for n, t in chosen.items():
                     t.original.copy_(torch.where(masks[n], update[n], t.original))
         set_masks(model, masks, select)
     return masks
+
+
+def _zeros(masks: Mapping[str, Tensor]) -> int:
+    return sum(int((~mask).sum()) for mask in masks.values())
+
+
+def _between(density: float, sparsity: float, share: float) -> float:
+    """The sparsity after `share` of the rounds, by equal factors of the density."""
+    if share == 1 or density == 0:
+        return sparsity
+    return float(1 - density * ((1 - sparsity) / density) ** share)
+
+
+def _without_revival(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], scope: str
+) -> dict[str, Tensor]:
+    """`after`, of which only what was there stays. Raises InputError where a sparsity below the
+    one that is there was asked for."""
+    result = {name: mask & before[name] for name, mask in after.items()}
+    if scopes.parse(scope).group is None and _zeros(result) != _zeros(after):
+        raise InputError(
+            f"{_zeros(before):,} weights are pruned already, more than the sparsity asks for "
+            "in all or in a layer"
+        )
+    return result
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -258,7 +258,7 @@ def test_the_registry() -> None:
     for name in pruning.METHODS:
         found = pruning.method(name)
         assert found.name == name and found.summary
-    with pytest.raises(InputError, match=r"no pruning method 'best'; there are magnitude"):
+    with pytest.raises(InputError, match=r"no pruning method 'best'; there are .*magnitude"):
         pruning.method("best")
 
 
