@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTENSION := sdk/_runtime.abi3.so
-EXTRAS := torch,tflite,emulate,flash,measure,ppk2,sharing,compress,report,data,demo,dev
+EXTRAS := torch,tflite,emulate,flash,measure,ppk2,sharing,compress,experiment,parquet,report,data,demo,dev
 JOBS ?= 2
 # Test processes share the cores: one thread each for numpy and torch.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1

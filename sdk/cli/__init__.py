@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "convert": "convert a TFLite or PyTorch model to a .zsk container",
     "prune": "prune a PyTorch model by any method of the literature",
     "compress": "prune, share weights, retrain and convert a PyTorch model",
+    "experiment": "run a grid of pruning methods, sparsities and seeds",
     "info": "show what a container holds: layers, codecs, bytes, arena",
     "run": "run a container on the host",
     "build": "build firmware for a board from a container",

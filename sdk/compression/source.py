@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import io
 import sys
@@ -36,17 +37,20 @@ class Source:
 
 
 def load(spec: str) -> Source:
-    """A model by "FILE.py:factory", whose factory() gives an nn.Module, or "FILE.pt2".
+    """A model by "FILE.py:factory", whose factory() gives an nn.Module, by "module:factory" (such
+    as "zeroskip.models:LeNet300"), or "FILE.pt2".
 
-    A Python file is run, so it must be trusted, as any program; a .pt2 file is read without
-    unpickling. Raises InputError, ModelError or OSError.
+    Python is run, so it must be trusted, as any program; a .pt2 file is read without unpickling.
+    Raises InputError, ModelError or OSError.
     """
     path, separator, factory = spec.rpartition(":")
     if separator and path.endswith(".py"):
-        return _from_factory(Path(path), factory)
+        return _from_factory(path, _import(Path(path)), factory)
+    if separator and all(part.isidentifier() for part in path.split(".")):
+        return _from_factory(path, _installed(path), factory)
     if spec.endswith(".pt2"):
         return _from_program(Path(spec))
-    raise InputError(f"model '{spec}' must be FILE.py:factory or FILE.pt2")
+    raise InputError(f"model '{spec}' must be FILE.py:factory, module:factory or FILE.pt2")
 
 
 class ExportedModule(nn.Module):
@@ -175,10 +179,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _from_factory(path: Path, name: str) -> Source:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    module = _import(path)
+def _from_factory(path: str, module: Any, name: str) -> Source:
     factory = getattr(module, name, None)
     if not callable(factory):
         raise InputError(f"{path} has no function or class '{name}' to make the model with")
@@ -192,10 +193,19 @@ def _from_factory(path: Path, name: str) -> Source:
             raise InputError(f"{path}:{name}() gave a {type(model).__name__}, not an nn.Module")
         return model
 
-    return Source(path.stem, make)
+    return Source(Path(path).stem if path.endswith(".py") else name, make)
+
+
+def _installed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # the user's code may fail in any way
+        raise InputError(f"cannot import '{name}': {type(error).__name__}: {error}") from error
 
 
 def _import(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
     spec = importlib.util.spec_from_file_location(f"_zeroskip_model_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: not a Python file")

@@ -84,6 +84,7 @@ def tickets(
     powers: Mapping[str, float] | None = None,
     select: Select | None = None,
     exclude: Sequence[str] = (),
+    trained: nn.Module | None = None,
 ) -> Iterator[Ticket]:
     """Iterative magnitude pruning: the whole network first, then a ticket per density of `left`
     (falling; see `densities`), each trained.
@@ -94,6 +95,7 @@ def tickets(
     scope: "global" or "layerwise". Under "layerwise" a tensor's density is that of the round to
         the power given in `powers` by name (default 1): with 0.5 it is pruned at about half the
         rate, as Frankle and Carbin prune output layers.
+    trained: the whole network after training, if it is there already; not changed.
     """
     if rewind not in REWINDS:
         raise InputError(f"ticket: rewind '{rewind}' must be one of {', '.join(REWINDS)}")
@@ -112,13 +114,17 @@ def tickets(
     origin = copy.deepcopy(start)
     for number in range(len(left) + 1):
         set_masks(start, masks, select)
-        trained = copy.deepcopy(start)
-        train(trained, to, steps, number)
-        yield Ticket(number, masks, start, to, trained)
+        if number == 0 and trained is not None:
+            ended = copy.deepcopy(trained)
+            set_masks(ended, masks, select)
+        else:
+            ended = copy.deepcopy(start)
+            train(ended, to, steps, number)
+        yield Ticket(number, masks, start, to, ended)
         if number == len(left):
             return
-        masks = _pruned(trained, masks, left[number], scope, exponent, select, exclude)
-        start = copy.deepcopy(origin if rewind == "weights" else trained)
+        masks = _pruned(ended, masks, left[number], scope, exponent, select, exclude)
+        start = copy.deepcopy(origin if rewind == "weights" else ended)
 
 
 def reinitialised(ticket: Ticket, seed: int, make: Callable[[], nn.Module] | None = None) -> (

@@ -1,0 +1,64 @@
+"""The grid of an experiment: one cell per model, seed, method, ablation and sparsity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from zeroskip.experiments.spec import MethodSpec, Spec, names
+
+CONTROL: Final = "unpruned"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. `method` is None for the unpruned control; `label` names its row."""
+
+    model: str
+    seed: int
+    label: str
+    method: MethodSpec | None = None
+    ablation: str = "none"
+    sparsity: float = 0.0
+
+    @property
+    def row(self) -> str:
+        """The label, with the ablation."""
+        return self.label if self.ablation == "none" else f"{self.label}, {self.ablation}"
+
+
+def grid(spec: Spec) -> list[Cell]:
+    """All cells; the controls, on which others build, come first. Raises InputError."""
+    labels = names(spec.methods)
+    cells = [Cell(m, seed, CONTROL) for m in spec.models for seed in spec.seeds]
+    for control in tuple(cells):
+        for method, label in zip(spec.methods, labels, strict=True):
+            for ablation in method.ablations:
+                cells += [
+                    replace(control, label=label, method=method, ablation=ablation, sparsity=s)
+                    for s in spec.sparsities
+                ]
+    return cells
+
+
+def key(spec: Spec, cell: Cell) -> str:
+    """Equal for cells that give the same result: a hash of all that decides about it."""
+    content: dict[str, Any] = {
+        "data": [spec.data, spec.validation],
+        "model": [cell.model, spec.fingerprint(cell.model)],
+        "seed": cell.seed,
+        "train": asdict(spec.train),
+        "convert": None if spec.convert is None else asdict(spec.convert),
+    }
+    if cell.method is not None:
+        content |= {
+            "method": asdict(replace(cell.method, label="", ablations=())),
+            "ablation": cell.ablation,
+            "sparsity": cell.sparsity,
+            "finetune": asdict(spec.finetune),
+            "score_samples": spec.score_samples,
+        }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,200 @@
+"""Running the grid: in processes through joblib, on this machine or on a Ray cluster.
+
+Workers train; only the parent writes results, as they arrive. What a worker has to know travels
+with the cell, so that it gives the same result alone, in any order and on any machine.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from zeroskip import conversion, emulation
+from zeroskip.boards import load as load_board
+from zeroskip.compression import samples
+from zeroskip.compression.pipeline import correct
+from zeroskip.errors import InputError, MissingToolError, ZeroSkipError
+from zeroskip.experiments import metrics, protocols
+from zeroskip.experiments.cells import CONTROL, Cell, grid, key
+from zeroskip.experiments.spec import Conversion, Spec, stage_of
+from zeroskip.experiments.store import Row, Store
+from zeroskip.pruning import capacity
+from zeroskip.tools import has_package, write_whole
+
+ENGINES: Final = ("joblib", "ray")
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def run(
+    spec: Spec,
+    store: Store,
+    *,
+    jobs: int = 1,
+    engine: str = "joblib",
+    address: str | None = None,
+    folder: str | None = None,
+    progress: Progress = lambda steps, total, what: steps,
+) -> list[Row]:
+    """Run all cells that `store` has not got; gives the rows of the whole grid, in its order.
+
+    folder: where the data sets are. Trained controls are kept beside the store, in a folder
+    NAME.work, which may be deleted afterwards; under Ray it must be one that all nodes share.
+    A cell that fails is stored with its error, and tried again the next time.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs {jobs} must be at least 1")
+    cells = grid(spec)
+    keys = [key(spec, cell) for cell in cells]
+    done = store.finished()
+    todo = [cell for cell, k in zip(cells, keys, strict=True) if k not in done]
+    work = store.path.with_name(store.path.name + ".work").resolve()
+    work.mkdir(exist_ok=True)
+    first = [cell for cell in todo if cell.method is None]
+    rest = [cell for cell in todo if cell.method is not None]
+    with _backend(engine, jobs, address) as parallel:
+        for phase, what in ((first, "controls"), (rest, "cells")):
+            found = parallel([(spec, cell, work, folder) for cell in phase])
+            for row in progress(found, len(phase), what):
+                store.add(row)
+    rows = {row["key"]: row for row in store.rows()}
+    return [rows[k] for k in keys]
+
+
+@contextmanager
+def _backend(
+    engine: str, jobs: int, address: str | None
+) -> Iterator[Callable[[Sequence[Any]], Iterable[Row]]]:
+    if engine not in ENGINES:
+        raise InputError(f"engine '{engine}' must be one of {', '.join(ENGINES)}")
+    import joblib
+
+    if engine == "joblib" and jobs == 1:
+        yield lambda work: (run_cell(*arguments) for arguments in work)
+        return
+    options: dict[str, Any] = {"backend": "loky"}
+    if engine == "ray":
+        if not has_package("ray"):
+            raise MissingToolError("ray is not installed; run: pip install 'zeroskip[ray]'")
+        import ray
+        from ray.util.joblib import register_ray
+
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        register_ray()
+        options = {"backend": "ray"}
+    # Ray's backend has no generators: its results come when the phase is over.
+    arrive = "generator_unordered" if engine == "joblib" else "list"
+    with joblib.parallel_config(**options):
+        parallel = joblib.Parallel(jobs, return_as=arrive, batch_size=1, pre_dispatch="all")
+        yield lambda work: parallel(joblib.delayed(run_cell)(*a) for a in work)
+
+
+def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
+    """Train and judge one cell; what a worker does. An error becomes part of the row."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    row: Row = {
+        "key": key(spec, cell),
+        "data": spec.data,
+        "model": cell.model,
+        "seed": cell.seed,
+        "method": cell.label,
+        "ablation": cell.ablation,
+        "stage": CONTROL if cell.method is None else stage_of(cell.method),
+        "sparsity": cell.sparsity,
+    }
+    begun = time.monotonic()
+    try:
+        row |= _judged(spec, cell, work, folder)
+    except ZeroSkipError as error:
+        row["error"] = str(error).partition("\n")[0]
+    except Exception as error:  # a user's model or plugin may fail in any way
+        row["error"] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    finally:
+        torch.set_num_threads(threads)
+    row["seconds"] = round(time.monotonic() - begun, 2)
+    return row
+
+
+def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
+    train, test = _samples(spec.data, spec.validation, folder)
+    bench = protocols.Bench(spec, cell, train, test, lambda: _control(bench, work))
+    trained = protocols.run(bench)
+    model = trained.model.eval()
+    if cell.method is None:
+        _keep(model, _control_path(spec, cell, work))
+    counted = metrics.size(model, train.values[:1])
+    top1, top5 = metrics.top(model, test, (1, 5))
+    row: Row = {
+        "top1": top1,
+        "top5": top5,
+        "top1_pruned": trained.pruned,
+        "parameters": counted.parameters,
+        "nonzero": counted.nonzero,
+        "compression": counted.compression,
+        "flops": counted.flops,
+        "speedup": counted.speedup,
+        "collapsed": len(capacity.collapsed(trained.masks)),
+        "layers": metrics.densities(trained.masks),
+    }
+    if spec.convert is not None and (not spec.convert.seeds or cell.seed in spec.convert.seeds):
+        row |= converted(model, spec.convert, train, test)
+    return row
+
+
+def converted(
+    model: nn.Module, how: Conversion, train: samples.Samples, test: samples.Samples
+) -> Row:
+    """Bytes of the int8 container and latency on the board, estimated by emulation of one
+    inference; accuracy of the C runtime where asked for."""
+    board = load_board(how.board)
+    blob = conversion.convert(model, calibration=train.take(how.calibration))
+    found = emulation.emulate(blob, board, [test.take(1)])
+    if not found.matches_host:
+        raise ZeroSkipError(f"outputs on {board.name} differ from the host's")
+    row: Row = {"bytes": len(blob), "board": board.name, "latency_ms": found.latency_ms}
+    if how.test:
+        some = samples.Samples(test.values[: how.test], test.labels[: how.test])
+        row["runtime_top1"] = correct(blob, some)
+    return row
+
+
+@lru_cache(maxsize=1)
+def _samples(
+    data: str, validation: float, folder: str | None
+) -> tuple[samples.Samples, samples.Samples]:
+    """Training and test samples as floats, once per process."""
+    found = samples.load(data, folder, validation)
+    return tuple(  # type: ignore[return-value]
+        samples.Samples(*s.batch(slice(None))) for s in (found.train, found.test)
+    )
+
+
+def _control_path(spec: Spec, cell: Cell, work: Path) -> Path:
+    control = Cell(cell.model, cell.seed, CONTROL)
+    return work / f"{key(spec, control)}.pt"
+
+
+def _control(bench: protocols.Bench, work: Path) -> nn.Module:
+    """The trained control of the cell's model and seed; trained again if its file has gone."""
+    path = _control_path(bench.spec, bench.cell, work)
+    model = bench.make()
+    if path.is_file():
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return model.eval()
+    bench.fit(model)
+    _keep(model, path)
+    return model
+
+
+def _keep(model: nn.Module, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    write_whole(path, buffer.getvalue())
