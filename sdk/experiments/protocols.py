@@ -32,6 +32,7 @@ from zeroskip.pruning import controls, tickets
 from zeroskip.pruning.targets import Select
 
 _TRAIN, _FINETUNE, _ABLATION = range(3)  # what a seed is used for
+_MASKS_FINAL: Final = 0.75  # of the training, for methods that prune during it
 _TICKET_OPTIONS: Final = {"rewind", "to", "rounds", "rate"}
 
 
@@ -143,7 +144,7 @@ def _during(bench: Bench) -> Trained:
     pruner = pruning.attach(
         bench.method.method, model, select=bench.select, exclude=bench.method.exclude,
         seed=bench.cell.seed, sparsity=bench.cell.sparsity,
-        steps=bench.spec.train.steps(bench.train), **options,
+        steps=round(_MASKS_FINAL * bench.spec.train.steps(bench.train)), **options,
     )  # fmt: skip
     bench.fit(model, pruner)
     pruner.finish()

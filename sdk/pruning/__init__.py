@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroskip.errors import InputError
-from zeroskip.pruning import schedules, scopes
+from zeroskip.pruning import scopes
 from zeroskip.pruning.base import (
     STAGES,
     Compensator,
@@ -67,12 +68,16 @@ __all__ = [
 ]
 
 METHODS: Final = {
+    "deep-r": "zeroskip.pruning.deep_r:METHOD",
+    "dsr": "zeroskip.pruning.dsr:METHOD",
     "gradient-magnitude": "zeroskip.pruning.taylor:METHOD_GRADIENT",
+    "gradual": "zeroskip.pruning.magnitude:GRADUAL",
     "grasp": "zeroskip.pruning.grasp:METHOD",
     "grasp-magnitude": "zeroskip.pruning.grasp:MAGNITUDE",
     "magnitude": "zeroskip.pruning.magnitude:METHOD",
     "random": "zeroskip.pruning.random:METHOD",
     "relative-magnitude": "zeroskip.pruning.magnitude:RELATIVE",
+    "set": "zeroskip.pruning.evolution:METHOD",
     "snip": "zeroskip.pruning.taylor:METHOD_SNIP",
     "snip-iterative": "zeroskip.pruning.taylor:METHOD_SNIP_ITERATIVE",
     "surgery": "zeroskip.pruning.surgery:METHOD",
@@ -122,15 +127,17 @@ def attach(
     """Put a method to work on the selected weights of `model` (default: those of linear and
     convolution layers), changing it in place.
 
-    `options` are the fields of the method's options class; instead of a `schedule`, methods
-    that follow one also take `sparsity` and `steps`, for a cubic one. Raises InputError.
+    `options` are the fields of the method's options class. Methods that aim at a sparsity also
+    take `sparsity` and `steps`, the optimizer steps after which the masks are final, with
+    defaults for the rest: a cubic schedule for those that follow one. Raises InputError.
     """
     found = method(name)
-    if found.options is ScoredOptions and "schedule" not in options:
-        if "sparsity" not in options or "steps" not in options:
+    make: Any = found.options
+    if hasattr(make, "for_run"):
+        if "sparsity" in options and "steps" in options:
+            make = partial(make.for_run, options.pop("sparsity"), options.pop("steps"))
+        elif found.options is ScoredOptions and "schedule" not in options:
             raise InputError(f"pruning method '{name}' needs a schedule, or sparsity and steps")
-        final, steps = options.pop("sparsity"), options.pop("steps")
-        options["schedule"] = schedules.make("cubic", final, steps)
     known = {f.name for f in fields(found.options)}
     unknown = sorted(set(options) - known)
     if unknown:
@@ -139,7 +146,7 @@ def attach(
             f"there are {', '.join(sorted(known))}"
         )
     try:
-        settings = found.options(**options)
+        settings = make(**options)
     except TypeError as error:  # a required option is missing
         raise InputError(f"pruning method '{name}': {str(error).partition(') ')[2]}") from None
     chosen = targets(model, select, exclude)

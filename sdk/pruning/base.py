@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from zeroskip.errors import InputError
-from zeroskip.pruning import scopes
+from zeroskip.pruning import schedules, scopes
 from zeroskip.pruning.masks import mask_of, put_mask
 from zeroskip.pruning.schedules import Schedule
 from zeroskip.pruning.targets import Target, resolve
@@ -126,8 +126,9 @@ class Pruner(Protocol):
 class Method:
     """An entry of the registry.
 
-    `options` is a frozen dataclass, whose fields are the method's hyper-parameters; `attach`
-    puts the method to work on targets of a model. Methods with a `scorer` also prune at once,
+    `options` is a frozen dataclass, whose fields are the method's hyper-parameters, and which has
+    a classmethod `for_run(sparsity, steps, **options)` if it aims at a sparsity; `attach` puts the
+    method to work on targets of a model. Methods with a `scorer` also prune at once,
     without training: in `iterations` rounds, each with scores of its own, and with the weight
     update of `compensate`, if any.
 
@@ -169,6 +170,11 @@ class ScoredOptions:
         if self.layers is not None and self.scope != "layerwise":
             raise InputError("sparsities by layer need the scope 'layerwise'")
         scopes.parse(self.scope)
+
+    @classmethod
+    def for_run(cls, sparsity: float, steps: int, **options: Any) -> Self:
+        """Options for a cubic schedule that ends after `steps` optimizer steps."""
+        return cls(schedules.make("cubic", sparsity, steps), **options)
 
 
 @dataclass

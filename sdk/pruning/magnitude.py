@@ -30,6 +30,13 @@ def relative_magnitude(weights: Mapping[str, Tensor], context: Context) -> dict[
 METHOD = scored(
     "magnitude", "the smallest magnitudes", "Han et al. 2015, Zhu and Gupta 2017", magnitude
 )
+GRADUAL = scored(
+    "gradual",
+    "the smallest magnitudes, more and more of them along a cubic schedule",
+    "Zhu and Gupta 2017",
+    magnitude,
+    stages=("during",),
+)
 RELATIVE = scored(
     "relative-magnitude",
     "the smallest magnitudes relative to their layer's root mean square",

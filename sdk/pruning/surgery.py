@@ -5,6 +5,10 @@ and sigma the mean and standard deviation of |w| when the surgery begins: a weig
 |w| <= 0.9 (mu + c sigma), comes back when |w| > 1.1 (mu + c sigma), and keeps its state in
 between. The gradient updates all weights, masked ones included. Masks are renewed at a step
 with probability (1 + gamma * step)^-power, until `stop`.
+
+The paper tunes c, and takes the sparsity that comes of it. With a `sparsity` instead, the
+threshold of a tensor is at each renewal the quantile of its magnitudes, and at `stop` the masks
+become exact: the smallest |w| / threshold of all tensors go.
 """
 
 from __future__ import annotations
@@ -12,12 +16,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from zeroskip.errors import InputError
+from zeroskip.pruning import scopes
 from zeroskip.pruning.base import Context, Method, Pruner
 from zeroskip.pruning.masks import Mask, put_mask
 from zeroskip.pruning.targets import Target, resolve
@@ -28,6 +33,7 @@ class SurgeryOptions:
     """Hyper-parameters.
 
     c: the threshold in standard deviations above the mean magnitude; one for all, or by name.
+    sparsity: 0..1, in place of c.
     stop: the step after which masks stay as they are.
     gamma, power: how the probability of an update falls.
     low, high: factors of the threshold for pruning and for splicing.
@@ -39,10 +45,18 @@ class SurgeryOptions:
     power: float = 1.0
     low: float = 0.9
     high: float = 1.1
+    sparsity: float | None = None
+
+    @classmethod
+    def for_run(cls, sparsity: float, steps: int, **options: Any) -> Self:
+        """Options for masks that are final, with that many zeros, after `steps` steps."""
+        return cls(**{"sparsity": sparsity, "stop": steps} | options)
 
     def __post_init__(self) -> None:
         if self.stop < 1:
             raise InputError(f"surgery: stop {self.stop} must be at least 1")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise InputError(f"sparsity {self.sparsity:g} must be at least 0 and less than 1")
         if not 0 <= self.low <= self.high:
             raise InputError(f"surgery: low {self.low:g} must be in 0..high ({self.high:g})")
         if self.gamma < 0 or self.power < 0:
@@ -80,6 +94,9 @@ class Surgeon:
         self._step += 1
         if self._step > self.options.stop:
             return
+        if self._step == self.options.stop and self.options.sparsity is not None:
+            self._settle(self.options.sparsity)
+            return
         probability = (1 + self.options.gamma * self._step) ** -self.options.power
         if self._random.random() < probability:
             self._operate()
@@ -91,6 +108,8 @@ class Surgeon:
         return []
 
     def finish(self) -> None:
+        if self._step < self.options.stop and self.options.sparsity is not None:
+            self._settle(self.options.sparsity)
         for mask in self._masks.values():
             mask.dense_gradient = False
 
@@ -112,11 +131,29 @@ class Surgeon:
         with torch.no_grad():
             for name, target in self.targets.items():
                 size, mask = target.original.abs(), self._masks[name].mask
+                if self.options.sparsity is not None:
+                    self._thresholds[name] = _quantile(size, self.options.sparsity)
                 threshold = self._thresholds[name]
                 back = ~mask & (size > self.options.high * threshold)
                 mask &= size > self.options.low * threshold
                 mask |= back
                 self.revived += int(back.sum())
+
+    def _settle(self, sparsity: float) -> None:
+        """Masks with exactly the zeros that were asked for, which hold from now on."""
+        scores = {}
+        for name, target in self.targets.items():
+            size = target.original.detach().abs()
+            scores[name] = size / max(_quantile(size, sparsity), 1e-30)
+        for name, mask in scopes.masks(scores, sparsity).items():
+            self._masks[name].mask.copy_(mask)
+            self._masks[name].dense_gradient = False
+
+
+def _quantile(size: Tensor, sparsity: float) -> float:
+    """The largest of the smallest `sparsity` of `size`."""
+    count = scopes.zeros_for(sparsity, size.numel())
+    return float(size.flatten().kthvalue(count).values) if count else 0.0
 
 
 def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
