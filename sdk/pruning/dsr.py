@@ -1,9 +1,9 @@
 """DSR: dynamic sparse reparameterization.
 
 Mostafa and Wang 2019, "Parameter efficient training of deep convolutional neural networks by
-dynamic sparse reparameterization", algorithm 1: weights below one global threshold go; the threshold is
-doubled or halved when they were too few or too many; as many connections grow, in proportion to
-what is left in each layer, from 0.
+dynamic sparse reparameterization", algorithm 1: weights below one global threshold go; the
+threshold is doubled or halved when they were too few or too many; as many connections grow, in
+proportion to what is left in each layer, from 0.
 """
 
 from __future__ import annotations
