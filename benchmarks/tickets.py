@@ -3,9 +3,10 @@
     python benchmarks/tickets.py run --seed 0      # and 1, 2: a quarter of an hour each
     python benchmarks/tickets.py table --write
 
-Iterative magnitude pruning as in Frankle et al. (2020) and their code: a fifth of the weights left
-goes in each round, the smallest of the network, but for the output layer, which is not pruned;
-rewound to initialisation (Glorot, biases 0). 24,000 steps of Adam at 1.2e-3, constant, batches of 60.
+Iterative magnitude pruning as in Frankle et al. (2020) and their code: a fifth of the weights
+left goes in each round, the smallest of the network, but for the output layer, which is not
+pruned; rewound to initialisation (Glorot, biases 0). 24,000 steps of Adam at 1.2e-3, constant,
+batches of 60.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TABLE: Final = HERE / "tickets.md"
 RESULTS: Final = HERE / "results"
 ROUNDS: Final = 15
 SMALL, TINY = 7, 15  # rounds that leave 21 % and 3.5 % of the weights
-WEIGHTS, OUTPUT: Final = 266_200, 1_000  # of the network, of its output layer
+WEIGHTS, OUTPUT = 266_200, 1_000  # of the network, of its output layer
 SEEDS: Final = (0, 1, 2)
 
 
