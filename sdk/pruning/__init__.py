@@ -70,11 +70,16 @@ __all__ = [
 METHODS: Final = {
     "deep-r": "zeroskip.pruning.deep_r:METHOD",
     "dsr": "zeroskip.pruning.dsr:METHOD",
+    "exact-obs": "zeroskip.pruning.exact_obs:METHOD",
+    "fisher-diagonal": "zeroskip.pruning.fisher:DIAGONAL",
     "gradient-magnitude": "zeroskip.pruning.taylor:METHOD_GRADIENT",
     "gradual": "zeroskip.pruning.magnitude:GRADUAL",
     "grasp": "zeroskip.pruning.grasp:METHOD",
     "grasp-magnitude": "zeroskip.pruning.grasp:MAGNITUDE",
     "magnitude": "zeroskip.pruning.magnitude:METHOD",
+    "obd": "zeroskip.pruning.obd:METHOD",
+    "obs": "zeroskip.pruning.obs:METHOD",
+    "obs-fisher": "zeroskip.pruning.fisher:METHOD",
     "random": "zeroskip.pruning.random:METHOD",
     "relative-magnitude": "zeroskip.pruning.magnitude:RELATIVE",
     "set": "zeroskip.pruning.evolution:METHOD",
@@ -209,6 +214,7 @@ def prune(
             with torch.no_grad():
                 for n, t in chosen.items():
                     t.original.copy_(torch.where(masks[n], update[n], t.original))
+            context.scratch.clear()
         set_masks(model, masks, select)
     return masks
 

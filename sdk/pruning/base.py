@@ -62,6 +62,7 @@ class Context:
 
     targets: the tensors to score, by name, in the order of the scores.
     example: an input (N, ...) of the model, for methods that need its shape only.
+    scratch: what a scorer leaves for the compensator of the same round.
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class Context:
     seed: int = 0
     data: Data | None = None
     example: Tensor | None = None
+    scratch: dict[str, Any] = field(default_factory=dict)
 
     def need_data(self, method: str) -> Data:
         """The data. Raises InputError if none was given."""
