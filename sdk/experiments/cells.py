@@ -53,12 +53,14 @@ def key(spec: Spec, cell: Cell) -> str:
         "convert": None if spec.convert is None else asdict(spec.convert),
     }
     if cell.method is not None:
+        method = asdict(replace(cell.method, label="", ablations=()))
+        del method["score_samples"]
         content |= {
-            "method": asdict(replace(cell.method, label="", ablations=())),
+            "method": method,
             "ablation": cell.ablation,
             "sparsity": cell.sparsity,
             "finetune": asdict(spec.finetune),
-            "score_samples": spec.score_samples,
+            "score_samples": cell.method.score_samples or spec.score_samples,
         }
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -94,7 +94,8 @@ class Bench:
 
     def prune(self, model: nn.Module) -> dict[str, Tensor]:
         """Prune at once, by the cell's method; with the ablation."""
-        rows = self.train.per_class(self.spec.score_samples, self.cell.seed)
+        count = self.method.score_samples or self.spec.score_samples
+        rows = self.train.per_class(count, self.cell.seed)
         masks = pruning.prune(
             model,
             self.cell.sparsity,

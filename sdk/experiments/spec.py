@@ -54,6 +54,7 @@ class MethodSpec:
     scope, iterations: the method's own by default.
     ablations: of controls.ABLATIONS; each is a row of its own.
     exclude: layers that are not pruned.
+    score_samples: of each class, in place of the experiment's.
     options: further hyper-parameters of methods that prune during training; of tickets
         `rewind`, `to` (a fraction of the training) and `rounds`.
     """
@@ -65,6 +66,7 @@ class MethodSpec:
     iterations: int = 0
     ablations: tuple[str, ...] = ("none",)
     exclude: tuple[str, ...] = ()
+    score_samples: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -177,8 +179,9 @@ def _check_row(row: MethodSpec) -> None:
         scopes.parse(row.scope)
     if stage_of(row) in ("during", TICKET) and set(row.ablations) & {"invert"}:
         raise InputError(f"'{row.method}' cannot be inverted: it has no scores to turn round")
-    if row.iterations < 0:
-        raise InputError(f"iterations {row.iterations} must not be negative")
+    for key in ("iterations", "score_samples"):
+        if getattr(row, key) < 0:
+            raise InputError(f"{key} {getattr(row, key)} must not be negative")
 
 
 def stage_of(row: MethodSpec) -> str:
