@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from zeroskip import pruning  # noqa: E402
 from zeroskip.errors import InputError  # noqa: E402
-from zeroskip.pruning import schedules, scopes  # noqa: E402
+from zeroskip.pruning import densities, schedules, scopes  # noqa: E402
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,3 +115,71 @@ def test_bad_schedules_are_refused() -> None:
         schedules.Iterative(0.5, rounds=0, every=1)
     with pytest.raises(InputError, match="schedule 'linear' must be one of"):
         schedules.make("linear", 0.5, 10)
+
+
+def test_at_most_n_of_m_neighbours_stay() -> None:
+    torch.manual_seed(0)
+    scores = {"fc": torch.rand(6, 16), "conv": torch.rand(4, 8, 3, 3)}
+    masks = scopes.masks(scores, 0.5, "2:4")
+    # The container's order of a convolution's row: kernel row, kernel column, input channel.
+    conv = masks["conv"].permute(0, 2, 3, 1).reshape(4, -1, 4)
+    assert bool((conv.sum(2) == 2).all())
+    groups = masks["fc"].view(6, 4, 4)
+    assert bool((groups.sum(2) == 2).all())
+    ranked = scores["fc"].view(6, 4, 4)
+    assert bool(
+        (ranked.masked_fill(~groups, 2).amin(2) >= ranked.masked_fill(groups, -1).amax(2)).all()
+    )
+
+
+def test_a_short_last_group_keeps_as_many() -> None:
+    mask = scopes.masks({"w": torch.rand(3, 9)}, 0.75, "1:4")["w"]
+    assert mask[:, :4].sum(1).tolist() == mask[:, 4:8].sum(1).tolist() == [1, 1, 1]
+    assert bool(mask[:, 8].all())
+    ties = scopes.masks({"w": torch.ones(1, 4)}, 0.5, "2:4")["w"]
+    assert ties.tolist() == [[False, False, True, True]]  # the earlier of equal scores goes
+
+
+def test_blocks_stay_or_go_as_one() -> None:
+    torch.manual_seed(0)
+    scores = {"fc": torch.rand(8, 12), "conv": torch.rand(4, 6, 3, 3)}
+    masks = scopes.masks(scores, 0.5, "4x1")
+    rows = {"fc": masks["fc"], "conv": masks["conv"].permute(0, 2, 3, 1).reshape(4, -1)}
+    for mask in rows.values():
+        blocks = mask.view(-1, 4, mask.shape[1])
+        assert bool((blocks.all(1) | ~blocks.any(1)).all())
+    zeros = sum(int((~m).sum()) for m in masks.values())
+    assert abs(zeros - (96 + 216) / 2) <= 2  # half a block
+    each = scopes.masks(scores, 0.5, "4x1@layerwise")
+    assert [int((~m).sum()) for m in each.values()] == [48, 108]
+    mean = scores["fc"].view(2, 4, 12).mean(1)
+    kept = each["fc"].view(2, 4, 12).all(1)
+    assert mean[kept].min() > mean[~kept].max()
+
+
+def test_blocks_at_the_edge_are_smaller() -> None:
+    mask = scopes.masks({"w": torch.arange(35.0).view(5, 7)}, 0.5, "2x4")["w"]
+    parts = [mask[i : i + 2, j : j + 4] for i in (0, 2, 4) for j in (0, 4)]
+    assert all(bool(p.all()) or not bool(p.any()) for p in parts)
+
+
+def test_erdos_renyi_densities() -> None:
+    shapes = {"a": (300, 784), "b": (100, 300), "c": (10, 100)}
+    found = densities.erdos_renyi(shapes, 0.06)
+    total = sum(x * y for x, y in shapes.values())
+    assert sum(found[n] * x * y for n, (x, y) in shapes.items()) == pytest.approx(0.06 * total)
+    factor = found["a"] * 300 * 784 / (300 + 784)
+    assert found["b"] == pytest.approx(factor * 400 / 30_000)
+    assert found["c"] == 1.0  # would be more
+    assert densities.erdos_renyi({"conv": (8, 4, 3, 3)}, 0.5)["conv"] == 0.5
+    assert densities.erdos_renyi(shapes, 1.0) == dict.fromkeys(shapes, 1.0)
+    scores = {name: torch.rand(shape) for name, shape in shapes.items()}
+    masks = scopes.masks(scores, 0.94, "erdos-renyi")
+    assert sum(int((~m).sum()) for m in masks.values()) == scopes.zeros_for(0.94, total)
+    assert bool(masks["c"].all())
+
+
+@pytest.mark.parametrize("name", ["all", "4:4", "0:4", "5:4", "0x4", "4x1@rows", "2:", "x1"])
+def test_what_is_no_scope(name: str) -> None:
+    with pytest.raises(InputError, match="scope"):
+        scopes.parse(name)

@@ -1,0 +1,185 @@
+"""The grid: what its cells are, that it resumes, that jobs do not change results."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_grid import NET, SPEC
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("joblib")
+
+from zeroskip import experiments  # noqa: E402
+from zeroskip.errors import InputError, MissingToolError  # noqa: E402
+from zeroskip.experiments import engine, tables  # noqa: E402
+from zeroskip.experiments.store import Store, opened  # noqa: E402
+
+
+def result(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """The folder and the rows of the small grid, run once."""
+    pytest.importorskip("sklearn")
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "net.py").write_text(NET)
+    (folder / "spec.toml").write_text(SPEC)
+    with opened(folder / "whole.sqlite") as store:
+        rows = experiments.run(experiments.load(folder / "spec.toml"), store)
+    return folder, rows
+
+
+def test_every_cell_is_there_and_has_the_sparsity_asked_for(whole: Any) -> None:
+    rows = whole[1]
+    assert len(rows) == 2 * (1 + 2 * (3 + 1 + 1 + 2))
+    assert [row["method"] for row in rows[:2]] == ["unpruned", "unpruned"]
+    weights = 64 * 24 + 24 * 10
+    for row in rows:
+        assert row["error"] is None
+        zeros = row["parameters"] - row["nonzero"]
+        assert row["parameters"] == weights + 34
+        # SET's youngest connections may still be exactly 0.
+        assert zeros >= int(row["sparsity"] * weights + 0.5)
+        if row["method"] != "set" and row["sparsity"]:
+            assert zeros <= int(row["sparsity"] * weights + 0.5) + 1
+        assert row["flops"] == weights
+        assert 0 <= row["top1"] <= row["top5"] <= 1
+        assert (row["top1_pruned"] is not None) == (row["stage"] == "after")
+    assert all(row["top1"] > 0.75 for row in rows if row["method"] == "unpruned")
+
+
+def test_methods_of_one_seed_start_from_one_network(whole: Any) -> None:
+    # Fine-tuning recovers; shuffled masks have the same counts in each layer.
+    rows = {(r["method"], r["ablation"], r["sparsity"], r["seed"]): r for r in whole[1]}
+    for seed in (0, 1):
+        plain, moved = (rows["snip", a, 0.9, seed] for a in ("none", "shuffle"))
+        assert plain["layers"] == moved["layers"]
+        after = rows["magnitude, after", "none", 0.9, seed]
+        assert after["top1"] > after["top1_pruned"]
+        assert rows["snip", "invert", 0.9, seed]["top1"] < plain["top1"]
+
+
+def test_two_jobs_give_what_one_gives(whole: Any) -> None:
+    folder, rows = whole
+    with opened(folder / "jobs.sqlite") as store:
+        again = experiments.run(experiments.load(folder / "spec.toml"), store, jobs=2)
+    assert [result(r) for r in again] == [result(r) for r in rows]
+
+
+def test_a_killed_run_goes_on_with_what_is_missing(
+    whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rows = whole
+    path = folder / "half.sqlite"
+    shutil.copy(folder / "whole.sqlite", path)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM cells WHERE seed = 1 AND method != 'set'")
+    ran = []
+    real = engine.run_cell
+
+    def counted(*arguments: Any) -> Any:
+        ran.append(arguments[1])
+        return real(*arguments)
+
+    monkeypatch.setattr(engine, "run_cell", counted)
+    with opened(path) as store:
+        again = experiments.run(experiments.load(folder / "spec.toml"), store)
+    assert len(ran) == 1 + 2 * (3 + 1 + 2)
+    assert [result(r) for r in again] == [result(r) for r in rows]
+
+
+def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
+    text = spec.read_text().replace('method = "set"', 'method = "surgery"\noptions = {power = -1}')
+    spec.write_text(text.replace("seeds = [0, 1]", "seeds = [0]"))
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store)
+        failed = [row for row in rows if row["error"]]
+        assert {row["method"] for row in failed} == {"surgery, power -1"}
+        assert all("must not be negative" in row["error"] for row in failed)
+        assert len(rows) - len(failed) == 1 + 2 * 6
+        assert experiments.key(
+            experiments.load(spec), experiments.grid(experiments.load(spec))[0]
+        ) in (store.finished())
+        assert not {row["key"] for row in failed} & store.finished()  # tried again next time
+
+
+def test_keys_depend_on_what_decides_about_results(spec: Path) -> None:
+    def keys() -> list[str]:
+        loaded = experiments.load(spec)
+        return [experiments.key(loaded, cell) for cell in experiments.grid(loaded)]
+
+    first, text = keys(), spec.read_text()
+    assert len(set(first)) == len(first)
+    spec.write_text(text.replace('method = "snip"', 'method = "snip"\nlabel = "SNIP"'))
+    assert keys() == first  # a label does not
+    spec.write_text(text.replace("rate = 1e-2", "rate = 2e-2"))
+    assert not set(keys()) & set(first)
+    spec.write_text(text.replace("rate = 3e-3", "rate = 2e-3"))
+    assert len(set(keys()) & set(first)) == 2  # the controls stay
+    spec.write_text(text)
+    (spec.parent / "net.py").write_text("# changed\n" + (spec.parent / "net.py").read_text())
+    assert not set(keys()) & set(first)
+
+
+def test_tables_are_means_over_seeds_ordered_by_accuracy(whole: Any) -> None:
+    found = tables.lines(whole[1])
+    at = [line for line in found if line.sparsity == 0.9]
+    means = [line.statistic("top1").mean for line in at]  # type: ignore[union-attr]
+    assert means == sorted(means, reverse=True) and len(at) == 7
+    snip = next(line for line in at if line.label == "snip")
+    values = [r["top1"] for r in whole[1] if (r["method"], r["ablation"], r["sparsity"]) == (
+        "snip", "none", 0.9)]  # fmt: skip
+    statistic = snip.statistic("top1")
+    assert statistic is not None
+    assert statistic.mean == pytest.approx(sum(values) / 2)
+    assert statistic.deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    text = tables.markdown(whole[1])
+    assert "| snip, invert | 90 |" in text and "| unpruned | 0 |" in text
+    assert "bytes" not in text  # a column that nothing fills is left out
+
+
+def test_another_file_is_not_taken_for_results(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t (x)")
+    with pytest.raises(InputError, match="not a file of experiment results"):
+        Store(path)
+    path.write_bytes(b"not a database, but long enough to have a header " * 9)
+    with pytest.raises(InputError, match=r"a\.sqlite"):
+        Store(path)
+    with pytest.raises(InputError, match="no folder"):
+        Store(tmp_path / "none" / "a.sqlite")
+
+
+def test_export(whole: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import csv, parquet
+
+    for name, read in (("a.parquet", parquet.read_table), ("a.csv", csv.read_csv)):
+        experiments.export(whole[1], tmp_path / name)
+        table = read(tmp_path / name)
+        assert table.num_rows == len(whole[1])
+        assert table.column("top1").to_pylist() == [row["top1"] for row in whole[1]]
+    with pytest.raises(InputError, match=r"must end in \.parquet or \.csv"):
+        experiments.export(whole[1], tmp_path / "a.xls")
+
+
+@pytest.mark.tool("ray")
+def test_ray_gives_what_joblib_gives(whole: Any) -> None:
+    folder, rows = whole
+    with opened(folder / "ray.sqlite") as store:
+        again = experiments.run(experiments.load(folder / "spec.toml"), store, jobs=2, engine="ray")
+    assert [result(r) for r in again] == [result(r) for r in rows]
+
+
+def test_without_ray_there_is_one_clear_line(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "has_package", lambda name: name != "ray")
+    with opened(spec.with_suffix(".sqlite")) as store:
+        with pytest.raises(MissingToolError, match=r"pip install 'zeroskip\[ray\]'"):
+            experiments.run(experiments.load(spec), store, engine="ray")
+        with pytest.raises(InputError, match="engine 'dask'"):
+            experiments.run(experiments.load(spec), store, engine="dask")
