@@ -101,9 +101,7 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
         assert {row["method"] for row in failed} == {"surgery, power -1"}
         assert all("must not be negative" in row["error"] for row in failed)
         assert len(rows) - len(failed) == 1 + 2 * 6
-        assert experiments.key(
-            experiments.load(spec), experiments.grid(experiments.load(spec))[0]
-        ) in (store.finished())
+        assert rows[0]["key"] in store.finished()
         assert not {row["key"] for row in failed} & store.finished()  # tried again next time
 
 
@@ -168,8 +166,8 @@ def test_export(whole: Any, tmp_path: Path) -> None:
         experiments.export(whole[1], tmp_path / "a.xls")
 
 
-@pytest.mark.tool("ray")
 def test_ray_gives_what_joblib_gives(whole: Any) -> None:
+    pytest.importorskip("ray")  # optional, and too large for every run
     folder, rows = whole
     with opened(folder / "ray.sqlite") as store:
         again = experiments.run(experiments.load(folder / "spec.toml"), store, jobs=2, engine="ray")
