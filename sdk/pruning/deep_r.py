@@ -76,7 +76,7 @@ class DeepRewiring(Rewirer):
         gone = {}
         for name, target in self.targets.items():
             sign = self.signs[name].to(target.original.dtype)
-            noise = torch.randn(sign.shape, generator=self._random).to(sign)
+            noise = torch.randn(sign.shape, generator=self._random).to(sign.device, sign.dtype)
             strength = sign * target.original - self.options.drift + self.options.deviation * noise
             mask = self._masks[name].mask
             target.original.copy_(torch.where(mask, sign * strength, target.original))
@@ -85,8 +85,8 @@ class DeepRewiring(Rewirer):
         room = {name: int((~mask.mask).sum()) for name, mask in self._masks.items()}
         for name, count in shares(removed, room, room).items():
             chosen = self._grow(name, count)
-            drawn = 2 * torch.randint(2, (len(chosen),), generator=self._random) - 1
-            self.signs[name].view(-1)[chosen] = drawn.to(torch.int8).to(chosen.device)
+            drawn = 2 * torch.randint(2, (len(chosen[0]),), generator=self._random) - 1
+            self.signs[name][chosen] = drawn.to(self.signs[name])
 
 
 def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:

@@ -42,19 +42,19 @@ class Evolution(Rewirer):
             gone = _nearest(weights, mask & (weights >= 0), self.options.zeta)
             gone |= _nearest(weights, mask & (weights < 0), self.options.zeta)
             count = self._remove(name, gone)
-            grown = len(self._grow(name, count, but=gone))
+            grown = len(self._grow(name, count, but=gone)[0])
             # In a layer that is nearly full the places just left have to serve again.
             self._grow(name, count - grown)
 
 
 def _nearest(weights: Tensor, among: Tensor, fraction: float) -> Tensor:
     """Where the `fraction` of `among` nearest to zero are."""
-    places = among.view(-1).nonzero().flatten()
+    places = among.nonzero()
     count = int(fraction * len(places))
-    order = weights.view(-1)[places].abs().argsort(stable=True)[:count]
-    result = torch.zeros(weights.numel(), dtype=torch.bool, device=weights.device)
-    result[places[order]] = True
-    return result.view(weights.shape)
+    order = weights[among].abs().argsort(stable=True)[:count]
+    result = torch.zeros_like(among)
+    result[places[order].unbind(1)] = True
+    return result
 
 
 def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:

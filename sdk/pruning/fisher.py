@@ -74,7 +74,7 @@ def diagonal_fisher(weights: Mapping[str, Tensor], context: Context) -> dict[str
     for gradients in loss_gradients(context, "fisher-diagonal"):
         samples += len(next(iter(gradients.values())))
         for name, part in gradients.items():
-            total[name] += part.square().sum(0).view_as(total[name])
+            total[name] += part.square().sum(0).view(total[name].shape)
     return {name: total[name] / samples * w.square() / 2 for name, w in weights.items()}
 
 

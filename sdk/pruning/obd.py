@@ -25,7 +25,7 @@ def hessian_diagonal(context: Context) -> dict[str, Tensor]:
     total = {name: torch.zeros_like(t.original) for name, t in context.targets.items()}
     for vectors in output_gradients(context, "obd"):
         for name, part in vectors.items():
-            total[name] += part.square().sum(0).view_as(total[name])
+            total[name] += part.square().sum(0).view(total[name].shape)
     count = sample_count(context, "obd")
     return {name: value / count for name, value in total.items()}
 
@@ -35,14 +35,17 @@ def exact_diagonal(context: Context) -> dict[str, Tensor]:
     small networks, of any kind. The mean is over batches, which should be of one size."""
     data = context.need_data("obd")
     count = sum(1 for _ in data.batches())
-    result = {name: torch.zeros_like(t.original) for name, t in context.targets.items()}
-    for name, target in context.targets.items():
-        flat = result[name].view(-1)
-        for i in range(target.original.numel()):
-            unit = {n: torch.zeros_like(t.original) for n, t in context.targets.items()}
+    shapes = {name: t.original.shape for name, t in context.targets.items()}
+    kind = next(iter(context.targets.values())).original
+    result = {}
+    for name, shape in shapes.items():
+        diagonal = kind.new_zeros(shape.numel())
+        for i in range(shape.numel()):
+            unit = {n: kind.new_zeros(s) for n, s in shapes.items()}
             unit[name].view(-1)[i] = 1
             product = hessian_product(context, unit, "obd", training=False)
-            flat[i] = product[name].view(-1)[i] / count
+            diagonal[i] = product[name].flatten()[i] / count
+        result[name] = diagonal.view(shape)
     return result
 
 

@@ -114,17 +114,16 @@ class Rewirer(ABC):
         self._masks[name].mask.logical_and_(~gone)
         return int(gone.sum())
 
-    def _grow(self, name: str, count: int, but: Tensor | None = None) -> Tensor:
+    def _grow(self, name: str, count: int, but: Tensor | None = None) -> tuple[Tensor, ...]:
         """Connect `count` places of a tensor drawn at random, with weight 0: the first gradient
-        decides their sign. `but` are places that must stay free. Gives their flat indices."""
-        mask = self._masks[name].mask.view(-1)
-        free = ~mask if but is None else ~mask & ~but.view(-1)
-        places = free.nonzero().flatten()
+        decides their sign. `but` are places that must stay free. Gives their indices."""
+        mask = self._masks[name].mask
+        places = (~mask if but is None else ~mask & ~but).nonzero()
         order = torch.randperm(len(places), generator=self._random)[:count].to(places.device)
-        chosen = places[order]
+        chosen = places[order].unbind(1)
         mask[chosen] = True
-        self.targets[name].original.view(-1)[chosen] = 0
-        self.moved += len(chosen)
+        self.targets[name].original[chosen] = 0
+        self.moved += len(order)
         return chosen
 
 

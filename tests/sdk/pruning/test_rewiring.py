@@ -100,6 +100,20 @@ def test_connections_move(name: str) -> None:
         assert counts(model) != start  # connections went to other layers
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_convolutions_in_channels_last_order(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(),
+                          nn.Linear(32, 3))  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(60, 3, 6, 6, generator=generator)
+    samples = Samples(images, torch.randint(3, (60,), generator=generator))
+    pruner = pruning.attach(name, model, sparsity=0.8, steps=9)
+    train_steps(model, samples, Fit(4, 1e-2, batch=20), 0, pruner=pruner)  # sets the order
+    pruner.finish()
+    assert zeros(model) == round(0.8 * (216 + 576 + 96))
+
+
 def test_set_replaces_the_weights_nearest_to_zero_of_either_sign() -> None:
     model = nn.Sequential(nn.Linear(20, 50), nn.Linear(50, 2))
     pruner = pruning.attach("set", model, sparsity=0.8, stop=1, every=1, zeta=0.25)
