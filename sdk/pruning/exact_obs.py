@@ -105,9 +105,9 @@ def update(
     result = {}
     for name, weight in weights.items():
         gone = (~masks[name]).reshape(len(weight), -1)
-        done = []
+        done: list[Tensor] = []
         for rows, h in _groups(weight, context.targets[name], found[name]):
-            first = sum(len(part) for part in done)
+            first = sum(len(part) for part in done)  # rows of the groups before
             fitted = [refitted(row.double(), h, gone[first + i]) for i, row in enumerate(rows)]
             done.append(torch.stack(fitted))
         result[name] = torch.cat(done).view(weight.shape).to(weight.dtype)

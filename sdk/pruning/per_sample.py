@@ -86,8 +86,8 @@ def _outputs(
 ) -> Tensor:
     keys = _keys(context, names)
     state = {keys[name]: weight for name, weight in weights.items()}
-    outputs: Tensor = functional_call(context.model, state, (value[None],))
-    return outputs[0]
+    outputs: Tensor = functional_call(context.model, state, (value[None],))[0]
+    return outputs
 
 
 def _keys(context: Context, names: Sequence[str] | None) -> dict[str, str]:

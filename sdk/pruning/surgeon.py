@@ -83,7 +83,7 @@ def compensated(weights: Tensor, inverse: Tensor, gone: Tensor) -> Tensor:
     removed = gone.nonzero().flatten()
     corner = inverse[removed][:, removed]
     solved = torch.linalg.solve(corner, weights[removed])
-    result = weights - inverse[:, removed] @ solved
+    result: Tensor = weights - inverse[:, removed] @ solved
     result[removed] = 0
     return result
 
