@@ -177,6 +177,8 @@ def _check_row(row: MethodSpec) -> None:
             raise InputError(f"ablation '{ablation}' must be one of {', '.join(ABLATIONS)}")
     if row.scope:
         scopes.parse(row.scope)
+    if row.options and stage_of(row) not in ("during", TICKET):
+        raise InputError(f"options are for methods that prune while they train, not '{row.method}'")
     if stage_of(row) in ("during", TICKET) and set(row.ablations) & {"invert"}:
         raise InputError(f"'{row.method}' cannot be inverted: it has no scores to turn round")
     for key in ("iterations", "score_samples"):

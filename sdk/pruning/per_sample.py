@@ -69,8 +69,10 @@ def _roots(context: Context, outputs: Tensor, labels: Tensor) -> Tensor:
     if outputs.ndim != 2:
         raise InputError(f"the model gives {list(outputs.shape)}, not (N, outputs)")
 
+    criterion = data.criterion
+
     def of_sample(output: Tensor, label: Tensor) -> Tensor:
-        return data.criterion(output[None], label[None])
+        return criterion(output[None], label[None])
 
     curvature = vmap(hessian(of_sample))(outputs.detach().double(), _like(labels))
     values, vectors = torch.linalg.eigh(curvature)
@@ -86,8 +88,8 @@ def _outputs(
 ) -> Tensor:
     keys = _keys(context, names)
     state = {keys[name]: weight for name, weight in weights.items()}
-    outputs: Tensor = functional_call(context.model, state, (value[None],))[0]
-    return outputs
+    outputs: Tensor = functional_call(context.model, state, (value[None],))
+    return outputs[0]
 
 
 def _keys(context: Context, names: Sequence[str] | None) -> dict[str, str]:

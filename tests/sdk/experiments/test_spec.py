@@ -29,6 +29,7 @@ from zeroskip.experiments import spec as specs
         ('method = "set"', 'method = "set"\nstage = "after"', "stage 'after' of 'set'"),
         ('method = "set"', 'method = "set"\nablations = ["invert"]', "cannot be inverted"),
         ('method = "set"', 'method = "set"\nablations = ["x"]', "ablation 'x'"),
+        ('method = "set"', 'method = "obd"\noptions = {zeta = 1}', "options are for methods"),
         ('method = "set"', 'method = "snip"', "two rows are called 'snip'"),
         ('method = "set"', 'method = "set"\nscope = "5:4"', "scope '5:4'"),
         ('method = "set"', 'method = "set"\niterations = -1', "iterations -1"),
