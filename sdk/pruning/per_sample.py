@@ -69,14 +69,13 @@ def _roots(context: Context, outputs: Tensor, labels: Tensor) -> Tensor:
     if outputs.ndim != 2:
         raise InputError(f"the model gives {list(outputs.shape)}, not (N, outputs)")
 
-    criterion = data.criterion
-
     def of_sample(output: Tensor, label: Tensor) -> Tensor:
-        return criterion(output[None], label[None])
+        return data.criterion(output[None], label[None])
 
-    curvature = vmap(hessian(of_sample))(outputs.detach().double(), _like(labels))
+    curvature: Tensor = vmap(hessian(of_sample))(outputs.detach().double(), _like(labels))
     values, vectors = torch.linalg.eigh(curvature)
-    return (vectors * values.clamp_min(0).sqrt()[:, None]).to(outputs.dtype)
+    roots: Tensor = vectors * values.clamp_min(0).sqrt()[:, None]
+    return roots.to(outputs.dtype)
 
 
 def _like(labels: Tensor) -> Tensor:

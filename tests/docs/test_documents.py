@@ -152,7 +152,7 @@ def test_the_figures_of_the_readme_are_those_of_the_tables() -> None:
 def test_the_python_of_the_pruning_page_runs() -> None:
     """And leaves a small container with nine zeros in ten."""
     pytest.importorskip("torch")
-    (program,) = blocks(ROOT / "docs" / "pruning.md", "python")
+    program, methods = blocks(ROOT / "docs" / "pruning.md", "python")
     check = (
         "from zeroskip.converters.container import describe\n"
         "for op in describe(blob).ops:\n"
@@ -163,9 +163,55 @@ def test_the_python_of_the_pruning_page_runs() -> None:
         "assert (scores.argmax(1) == labels).mean() > 0.9\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program + check], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program + check + methods],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_pruning_method_is_on_its_page() -> None:
+    pytest.importorskip("torch")
+    from zeroskip import pruning
+
+    page = (ROOT / "docs" / "pruning.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    assert set(pruning.METHODS) <= set(re.findall(r"`([\w-]+)`", table))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_pruning_and_experiments_pages_run(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from small_grid import NET
+
+    from zeroskip.cli import main as command
+
+    (tmp_path / "net.py").write_text(NET)
+    pages = {name: ROOT / "docs" / f"{name}.md" for name in ("pruning", "experiments")}
+    (spec,) = blocks(pages["experiments"], "toml")
+    short = spec.replace("epochs = 10", "epochs = 2").replace("board =", "seeds = [9]\nboard =")
+    (tmp_path / "spec.toml").write_text(short)
+    lines = [
+        line.split()[1:]
+        for page, wanted in (("pruning", "zeroskip prune"), ("experiments", "zeroskip experiment"))
+        for block in blocks(pages[page], "text")
+        if wanted in block
+        for line in block.strip().splitlines()
+    ]
+    assert len(lines) == 9
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for line in lines:
+            if "ray" not in line:
+                assert command([*line, *(["--quiet"] if line[0] == "experiment" else [])]) == 0, (
+                    line
+                )
+    finally:
+        os.chdir(before)
+    assert (tmp_path / "results.csv").is_file() and (tmp_path / "table.md").is_file()
 
 
 @pytest.mark.slow
