@@ -41,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations", type=int, metavar="N", help="rounds of scoring (the method's own)"
     )
+    parser.add_argument(
+        "--critical", action="store_true",
+        help="say how far the method goes before a layer has no weight left (scores more often)",
+    )  # fmt: skip
     parser.add_argument("--invert", action="store_true", help="remove the highest scores instead")
     parser.add_argument(
         "--score-samples", type=int, default=10, metavar="N",
@@ -88,6 +92,14 @@ def run(args: argparse.Namespace) -> int:
     if shape is not None:
         options["example"] = torch.zeros((1, *shape))
     _train(args, model, data, args.train_epochs)
+    if args.critical:
+        if found.scorer is None:
+            raise InputError(f"--critical: method '{args.method}' prunes while it trains")
+        critical = capacity.critical_compression(
+            model, args.method, scope=args.scope, iterations=args.iterations, invert=args.invert,
+            **options,
+        )  # fmt: skip
+        print(f"critical compression {critical:,.1f}: beyond it a layer has no weight left")
     if found.scorer is None:
         masks = _while_training(args, model, data, found, wanted, options)
     else:
@@ -97,6 +109,10 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         _train(args, model, data, args.epochs)
     print(_table(masks))
+    left = sum(int(mask.sum()) for mask in masks.values())
+    most = capacity.maximum_compression(model, options["select"], options["exclude"])
+    weights = sum(mask.numel() for mask in masks.values())
+    print(f"compression {weights / max(1, left):,.1f}, at most {most:,.1f} with a weight per layer")
     for name in capacity.collapsed(masks):
         print(f"warning: layer collapse: no weight of {name} is left")
     if data is not None:

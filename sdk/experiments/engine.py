@@ -1,4 +1,4 @@
-"""Running the grid: in processes through joblib, on this machine or on a Ray cluster.
+"""Running the grid: in processes through joblib, or as tasks of a Ray cluster.
 
 Workers train; only the parent writes results, as they arrive. What a worker has to know travels
 with the cell, so that it gives the same result alone, in any order and on any machine.
@@ -72,28 +72,40 @@ def run(
 def _backend(
     engine: str, jobs: int, address: str | None
 ) -> Iterator[Callable[[Sequence[Any]], Iterable[Row]]]:
+    """What takes arguments of run_cell and gives rows, as they arrive."""
     if engine not in ENGINES:
         raise InputError(f"engine '{engine}' must be one of {', '.join(ENGINES)}")
+    if engine == "ray":
+        with _ray(jobs, address) as submit:
+            yield submit
+        return
     import joblib
 
-    if engine == "joblib" and jobs == 1:
-        yield lambda work: (run_cell(*arguments) for arguments in work)
-        return
-    options: dict[str, Any] = {"backend": "loky"}
-    if engine == "ray":
-        if not has_package("ray"):
-            raise MissingToolError("ray is not installed; run: pip install 'zeroskip[ray]'")
-        import ray
-        from ray.util.joblib import register_ray
+    parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
+    yield lambda work: parallel(joblib.delayed(run_cell)(*arguments) for arguments in work)
 
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-        register_ray()
-        options = {"backend": "ray"}
-    # Ray's backend has no generators: its results come when the phase is over.
-    arrive = "generator_unordered" if engine == "joblib" else "list"
-    with joblib.parallel_config(**options):
-        parallel = joblib.Parallel(jobs, return_as=arrive, batch_size=1, pre_dispatch="all")
-        yield lambda work: parallel(joblib.delayed(run_cell)(*a) for a in work)
+
+@contextmanager
+def _ray(jobs: int, address: str | None) -> Iterator[Callable[[Sequence[Any]], Iterable[Row]]]:
+    """A task per cell on a Ray cluster, or on a local one of `jobs` processors."""
+    if not has_package("ray"):
+        raise MissingToolError("ray is not installed; run: pip install 'zeroskip[ray]'")
+    import ray
+
+    local = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
+    ray.init(address=address, log_to_driver=False, **local)
+    try:
+        task = ray.remote(num_cpus=1)(run_cell)
+
+        def submit(work: Sequence[Any]) -> Iterable[Row]:
+            pending = [task.remote(*arguments) for arguments in work]
+            while pending:
+                done, pending = ray.wait(pending)
+                yield from ray.get(done)
+
+        yield submit
+    finally:
+        ray.shutdown()
 
 
 def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:

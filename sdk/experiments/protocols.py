@@ -142,6 +142,8 @@ def _during(bench: Bench) -> Trained:
     options: dict[str, Any] = dict(bench.method.options)
     if bench.method.scope:
         options["scope"] = bench.method.scope
+    if bench.cell.ablation == "invert":
+        options["invert"] = True
     pruner = pruning.attach(
         bench.method.method, model, select=bench.select, exclude=bench.method.exclude,
         seed=bench.cell.seed, sparsity=bench.cell.sparsity,
@@ -149,7 +151,7 @@ def _during(bench: Bench) -> Trained:
     )  # fmt: skip
     bench.fit(model, pruner)
     pruner.finish()
-    if bench.cell.ablation != "none":
+    if bench.cell.ablation in ("shuffle", "reinitialise"):
         bench.ablated(model)
         bench.fit(model)
     return Trained(model, bench.masks(model))
@@ -176,10 +178,10 @@ def _ticket(bench: Bench) -> Trained:
         bench.make(), train, steps, left,
         rewind=options.get("rewind", "weights"), to=to, scope=bench.method.scope or "global",
         select=bench.select, exclude=bench.method.exclude,
-        trained=bench.control() if not to else None,
+        trained=bench.control() if not to else None, invert=bench.cell.ablation == "invert",
     )  # fmt: skip
     *_, last = found
-    if bench.cell.ablation == "none":
+    if bench.cell.ablation in ("none", "invert"):
         return Trained(last.trained, last.masks)
     model = copy.deepcopy(last.start)
     bench.ablated(model)

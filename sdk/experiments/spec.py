@@ -179,11 +179,15 @@ def _check_row(row: MethodSpec) -> None:
         scopes.parse(row.scope)
     if row.options and stage_of(row) not in ("during", TICKET):
         raise InputError(f"options are for methods that prune while they train, not '{row.method}'")
-    if stage_of(row) in ("during", TICKET) and set(row.ablations) & {"invert"}:
+    if "invert" in row.ablations and not _can_invert(row):
         raise InputError(f"'{row.method}' cannot be inverted: it has no scores to turn round")
     for key in ("iterations", "score_samples"):
         if getattr(row, key) < 0:
             raise InputError(f"{key} {getattr(row, key)} must not be negative")
+
+
+def _can_invert(row: MethodSpec) -> bool:
+    return row.method == TICKET or pruning.method(row.method).scorer is not None
 
 
 def stage_of(row: MethodSpec) -> str:

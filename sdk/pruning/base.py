@@ -161,12 +161,14 @@ class ScoredOptions:
     revive: pruned weights go on learning, and come back when they score high again.
     layers: final sparsities by parameter or module name, instead of the schedule's: each tensor
         has its share of them when the schedule has that share of its own. Needs "layerwise".
+    invert: the highest scores go instead of the lowest, as an ablation.
     """
 
     schedule: Schedule
     scope: str = "global"
     revive: bool = False
     layers: Mapping[str, float] | None = None
+    invert: bool = False
 
     def __post_init__(self) -> None:
         if self.layers is not None and self.scope != "layerwise":
@@ -242,6 +244,8 @@ class ScoredPruner:
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
         weights = {n: t.original.detach() for n, t in self.targets.items()}
         scores = self.scorer(weights, self.context)
+        if self.options.invert:
+            scores = {name: -score for name, score in scores.items()}
         if not self.options.revive:
             for name, target in self.targets.items():
                 mask = mask_of(target)

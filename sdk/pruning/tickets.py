@@ -85,6 +85,7 @@ def tickets(
     select: Select | None = None,
     exclude: Sequence[str] = (),
     trained: nn.Module | None = None,
+    invert: bool = False,
 ) -> Iterator[Ticket]:
     """Iterative magnitude pruning: the whole network first, then a ticket per density of `left`
     (falling; see `densities`), each trained.
@@ -96,6 +97,7 @@ def tickets(
         the power given in `powers` by name (default 1): with 0.5 it is pruned at about half the
         rate, as Frankle and Carbin prune output layers.
     trained: the whole network after training, if it is there already; not changed.
+    invert: remove the largest weights, as an ablation.
     """
     if rewind not in REWINDS:
         raise InputError(f"ticket: rewind '{rewind}' must be one of {', '.join(REWINDS)}")
@@ -123,7 +125,9 @@ def tickets(
         yield Ticket(number, masks, start, to, ended)
         if number == len(left):
             return
-        masks = _pruned(ended, masks, left[number], scope, exponent, select, exclude)
+        masks = _pruned(
+            ended, masks, left[number], scope, exponent, select, exclude, -1 if invert else 1
+        )
         start = copy.deepcopy(origin if rewind == "weights" else ended)
 
 
@@ -161,11 +165,12 @@ def _pruned(
     exponent: Mapping[str, float],
     select: Select | None,
     exclude: Sequence[str],
+    sign: int,
 ) -> dict[str, Tensor]:
     chosen = targets(trained, select, exclude)
     weights = {n: t.value for n, t in chosen.items()}
     scores = magnitude(weights, Context(trained, chosen))
-    scores = {n: s.masked_fill(~masks[n], -torch.inf) for n, s in scores.items()}
+    scores = {n: (sign * s).masked_fill(~masks[n], -torch.inf) for n, s in scores.items()}
     wanted: float | dict[str, float] = 1 - density
     if scope == "layerwise":
         wanted = {n: 1 - density ** exponent[n] for n in scores}

@@ -119,6 +119,19 @@ def test_layer_collapse_is_reported(folder: Path, capsys: pytest.CaptureFixture[
     assert "warning: layer collapse: no weight of 1.weight is left" in capsys.readouterr().out
 
 
+def test_the_limits_of_compression_are_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "digits", "--sparsity", "0.9", "-o", "a.pt2", "--critical"]
+    assert main(["prune", "net.py:make", "--method", "synflow", *options]) == 0
+    out = capsys.readouterr().out
+    assert "critical compression 888.0" in out  # 1,776 weights, 2 layers: nothing collapses before
+    assert "compression 10.0, at most 888.0" in out
+    assert main(["prune", "net.py:make", "--method", "magnitude", *options]) == 0
+    critical = float(capsys.readouterr().out.split("critical compression ")[1].split(":")[0])
+    assert 10 < critical < 888
+
+
 def test_an_experiment_from_its_file_to_a_table_and_plots(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,16 @@ def test_learning_rate_rewinding_keeps_the_weights() -> None:
     assert torch.equal(pruning.targets(found[1].start)["0.weight"].original, before)
 
 
+def test_inverted_tickets_lose_their_largest_weights() -> None:
+    samples = problem()
+    first, second = tickets.tickets(
+        network(), trainer(samples), FIT.steps(samples), [0.5], invert=True
+    )
+    ended = torch.cat([t.value.abs().flatten() for t in pruning.targets(first.trained).values()])
+    stays = torch.cat([mask.flatten() for mask in second.masks.values()])
+    assert ended[stays].max() <= ended[~stays].min()
+
+
 def test_powers_prune_a_layer_more_slowly() -> None:
     samples = problem()
     found = list(
