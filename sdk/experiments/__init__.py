@@ -4,9 +4,22 @@
 Needs torch and joblib.
 """
 
+from zeroskip.experiments import plots, tables
 from zeroskip.experiments.cells import Cell, grid, key
 from zeroskip.experiments.engine import run
 from zeroskip.experiments.spec import Spec, load, parse
 from zeroskip.experiments.store import Store, export
 
-__all__ = ["Cell", "Spec", "Store", "export", "grid", "key", "load", "parse", "run"]
+__all__ = [
+    "Cell",
+    "Spec",
+    "Store",
+    "export",
+    "grid",
+    "key",
+    "load",
+    "parse",
+    "plots",
+    "run",
+    "tables",
+]

@@ -45,7 +45,8 @@ def taylor(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]
 
     def batches() -> Iterator[Batch]:
         for values, labels in data.batches():
-            yield from zip(values.split(MINIBATCH), labels.split(MINIBATCH), strict=True)
+            parts = (torch.split(tensor, MINIBATCH) for tensor in (values, labels))
+            yield from zip(*parts, strict=True)
 
     context = replace(context, data=replace(data, batches=batches))
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
