@@ -1,11 +1,9 @@
 """The page of the pruning experiments, from their result files.
 
-    for name in mnist-snip mnist-ablations cifar10; do
-        zeroskip experiment benchmarks/pruning/$name.toml -o benchmarks/pruning/$name.sqlite
-    done
     python benchmarks/pruning.py --write
 
-The experiments resume where they stopped, and take hours from nothing; the page takes a second.
+The page says how to run the experiments. They resume where they stopped, and take hours from
+nothing.
 """
 
 from __future__ import annotations
@@ -25,37 +23,47 @@ PAGE: Final = Path(__file__).with_suffix(".md")
 HEAD: Final = """\
 # Pruning methods compared
 
-**Measured**, but for latencies, which are **estimated** by emulation of one inference. Accuracies are of
-float32 networks over all test samples, mean ± sample standard deviation over seeds; compression counts all
-parameters, speed-up the multiply-adds of a network that skips zero weights (ShrinkBench's definitions).
-Specifications and result files are in [benchmarks/pruning](pruning), lottery tickets in
-[tickets.md](tickets.md), pruning without retraining in [one_shot.md](one_shot.md).
+**Measured**, but for latencies, which are **estimated** by emulation of one inference. Accuracies
+are of float32 networks over all test samples, mean ± sample standard deviation over seeds;
+compression counts all parameters, speed-up the multiply-adds of a network that skips zero weights
+(ShrinkBench's definitions). Specifications and result files are in
+[benchmarks/pruning](pruning), lottery tickets in [tickets.md](tickets.md), pruning without
+retraining in [one_shot.md](one_shot.md).
+
+    for name in mnist-snip mnist-ablations mnist-cropped cifar10; do
+        zeroskip experiment benchmarks/pruning/$name.toml -o benchmarks/pruning/$name.sqlite
+    done
+    python benchmarks/pruning.py --write
 
 """
 SECTIONS: Final = {
     "mnist-snip": """\
 ## SNIP, LeNet-300-100, MNIST
 
-40 epochs, images shifted by up to one pixel. Published (Lee et al. 2019, table 1; without shifts, about
-450 epochs): 1.6 % error at 95 % zeros, 2.4 % at 98 %.
+40 epochs, images shifted by up to one pixel. Published (Lee et al. 2019, table 1, without shifts):
+1.6 % error at 95 % zeros, 2.4 % at 98 %.
 
 """,
     "mnist-ablations": """\
 ## Ablations, LeNet-300-100, MNIST
 
-10 epochs for all; magnitude after training is retrained for 10 more. Expected (Frankle et al. 2021): methods
-at initialisation lose nothing by shuffled masks or new weights, magnitude after training does; inversion
-hurts all but GraSP.
+10 epochs for all; magnitude after training is retrained for 10 more. Expected (Frankle et al.
+2021): methods at initialisation lose nothing by shuffled masks or new weights, magnitude after
+training does; inversion hurts all but GraSP.
+
+""",
+    "mnist-cropped": """\
+The same, of images cropped to their middle 20 x 20 pixels:
 
 """,
     "cifar10": """\
 ## All methods, ResNet-8, CIFAR-10
 
-From JPEG copies. 3 epochs (the papers have 160), products in bfloat16; methods after training had one epoch
-of fine-tuning more, tickets 3 epochs per round more. With so little training, what changes a network least
-from the start wins; the order within a stage says more than the order between stages. All weights can be
-pruned, the first and the last layer too. Bytes and latency (nucleo-l4r5zi, a Cortex-M4 at 120 MHz) are those
-of seed 0 in int8.
+From JPEG copies. 3 epochs (the papers have 160), products in bfloat16; methods after training had
+one epoch of fine-tuning more, tickets 3 epochs per round more. With so little training the order
+within a stage says more than the order between stages. All weights can be pruned, the first and
+the last layer too. Bytes and latency (nucleo-l4r5zi, a Cortex-M4 at 120 MHz) are those of seed 0
+in int8.
 
 ![Accuracy against compression](pruning/compression-ResNet8.svg)
 

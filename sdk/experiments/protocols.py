@@ -60,15 +60,20 @@ class Bench:
         assert self.cell.method is not None
         return self.cell.method
 
+    @property
+    def model(self) -> str:
+        """The cell's model, as compression.source.load takes it."""
+        return self.spec.model_path(self.cell.model)
+
     def make(self) -> nn.Module:
         """The network as this seed initialises it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.cell.seed)
-            return _loaded(self.spec.model_path(self.cell.model)).make()
+            return _loaded(self.model).make()
 
     @property
     def select(self) -> Select:
-        return _loaded(self.spec.model_path(self.cell.model)).select
+        return _loaded(self.model).select
 
     def noise(self, use: int, number: int = 0) -> int:
         """A seed for the order of samples: one per use, and per round."""
@@ -90,7 +95,7 @@ class Bench:
         if self.cell.ablation == "shuffle":
             pruning.set_masks(model, controls.shuffled(self.masks(model), seed), self.select)
         elif self.cell.ablation == "reinitialise":
-            controls.reinitialise(model, seed)
+            controls.reinitialise(model, seed, _loaded(self.model).make)
 
     def prune(self, model: nn.Module) -> dict[str, Tensor]:
         """Prune at once, by the cell's method; with the ablation."""
