@@ -52,11 +52,15 @@ def curvatures(context: Context) -> dict[str, Tensor]:
     result = {}
     for name in context.targets:
         if name not in sums:
-            raise InputError(f"exact-obs: '{name}' is not a layer that the model calls")
+            raise InputError(
+                f"exact-obs: '{name}' is not the weight of a layer that the model calls (exported "
+                "programs have none); prune the module, or use obs-fisher"
+            )
         h = 2 * sums[name] / count
         diagonal = h.diagonal(dim1=1, dim2=2)
+        dead = diagonal == 0
         diagonal += DAMPING * diagonal.mean(1, keepdim=True)
-        diagonal.masked_fill_(diagonal == 0, 1.0)
+        diagonal.masked_fill_(dead, 1.0)
         result[name] = h
     return result
 

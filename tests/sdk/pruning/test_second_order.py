@@ -1,5 +1,6 @@
 """Optimal Brain Damage and Surgeon, and their forms for larger networks."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from zeroskip import pruning  # noqa: E402
+from zeroskip.compression import source  # noqa: E402
 from zeroskip.errors import InputError  # noqa: E402
 from zeroskip.models import ResNet8  # noqa: E402
 from zeroskip.pruning import exact_obs, fisher, obd, surgeon  # noqa: E402
@@ -230,6 +232,32 @@ def test_exact_obs_sees_what_the_layers_see() -> None:
         exact_obs.DAMPING * h.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
     )
     torch.testing.assert_close(found["4.weight"], h)
+
+
+def test_inputs_that_are_always_zero_cost_nothing() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 6)
+    x[:, [1, 4]] = 0
+    model = nn.Sequential(nn.Linear(6, 3))
+    data = pruning.Data.of(x, torch.zeros(50, dtype=torch.long))
+    h = exact_obs.curvatures(context(model, data))["0.weight"][0]
+    assert h[1, 1] == h[4, 4] == 1.0 and float(h[1].abs().sum()) == 1.0
+
+
+def test_exported_programs_have_derivatives_by_sample_but_no_layers() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    module = source.ExportedModule(torch.export.export(plain, (torch.zeros(1, 6),)))
+    names = {n: f"program.{n}" for n in ("0.weight", "2.weight")}
+    generator = torch.Generator().manual_seed(0)
+    data = pruning.Data.of(torch.randn(20, 6, generator=generator), torch.arange(20) % 3, 10)
+    for name in ("obd", "obs", "obs-fisher", "fisher-diagonal"):
+        found, expected = copy.deepcopy(module), copy.deepcopy(plain)
+        masks = pruning.prune(found, 0.5, name, data=data, select=lambda n, m: "weight" in n)
+        same = pruning.prune(expected, 0.5, name, data=data)
+        assert all(torch.equal(masks[names[n]], mask) for n, mask in same.items()), name
+    with pytest.raises(InputError, match="prune the module, or use obs-fisher"):
+        pruning.prune(module, 0.5, "exact-obs", data=data, select=lambda n, m: "weight" in n)
 
 
 def test_exact_obs_loses_less_output_than_magnitude() -> None:
