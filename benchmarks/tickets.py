@@ -29,7 +29,7 @@ from zeroskip.tools import write_whole
 
 HERE: Final = Path(__file__).parent
 TABLE: Final = HERE / "tickets.md"
-RESULTS: Final = HERE / "results"
+RESULTS: Final = HERE / "pruning"
 ROUNDS: Final = 15
 SMALL, TINY = 7, 15  # rounds that leave 21 % and 3.5 % of the weights
 WEIGHTS, OUTPUT = 266_200, 1_000  # of the network, of its output layer
