@@ -154,7 +154,7 @@ def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
         "flops": counted.flops,
         "speedup": counted.speedup,
         "collapsed": len(capacity.collapsed(trained.masks)),
-        "layers": metrics.densities(trained.masks),
+        "layers": capacity.densities(trained.masks),
     }
     if spec.convert is not None and (not spec.convert.seeds or cell.seed in spec.convert.seeds):
         row |= converted(model, spec.convert, train, test)

@@ -8,7 +8,7 @@ convolutions for padded ones.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -98,8 +98,3 @@ def top(model: Callable[[Tensor], Tensor], samples: Samples, ranks: tuple[int, .
             for rank in ranks:
                 hits[rank] += int(found[:, :rank].any(1).sum())
     return [hits[rank] / len(samples) for rank in ranks]
-
-
-def densities(masks: Mapping[str, Tensor]) -> dict[str, float]:
-    """The share of weights left, by tensor; 0..1."""
-    return {name: float(mask.double().mean()) for name, mask in masks.items()}

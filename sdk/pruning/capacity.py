@@ -63,6 +63,6 @@ def critical_compression(
     return total / high
 
 
-def report(masks: Mapping[str, Tensor]) -> dict[str, float]:
-    """The density of each tensor; 0..1."""
+def densities(masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """The share of weights left, by tensor; 0..1."""
     return {name: float(mask.double().mean()) for name, mask in masks.items()}
