@@ -83,8 +83,11 @@ def rows(name: str) -> list[Row]:
 
 
 def page() -> str:
+    """The sections of the experiments whose results are there."""
     return HEAD + "\n".join(
-        text + tables.markdown(rows(name)).partition("\n\n")[2] for name, text in SECTIONS.items()
+        text + tables.markdown(rows(name)).partition("\n\n")[2]
+        for name, text in SECTIONS.items()
+        if (FOLDER / f"{name}.sqlite").is_file()
     )
 
 

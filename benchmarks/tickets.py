@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 from typing import Any, Final
 
 import torch
@@ -106,7 +106,7 @@ def table(found: list[Mapping[str, Any]]) -> str:
 
     def cell(values: list[float], digits: int = 2) -> str:
         scaled = [100 * v for v in values]
-        return f"{mean(scaled):.{digits}f} ± {pstdev(scaled):.{digits}f}"
+        return f"{mean(scaled):.{digits}f} ± {stdev(scaled) if len(scaled) > 1 else 0.0:.{digits}f}"
 
     def column(key: str) -> list[float]:
         return [f[key][1] if isinstance(f[key], list) else f[key] for f in found]
@@ -135,11 +135,11 @@ def table(found: list[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-HEAD: Final = f"""\
+HEAD: Final = """\
 # Lottery tickets and linear mode connectivity
 
 **Measured.** LeNet-300-100 on MNIST, test accuracy in percent after 24,000 steps (no early
-stopping), mean ± standard deviation over the seeds {SEEDS}. float32, all 10,000 test images.
+stopping), mean ± sample standard deviation over {seeds} seeds. float32, all 10,000 test images.
 
     for seed in 0 1 2; do python benchmarks/tickets.py run --seed $seed; done
     python benchmarks/tickets.py table --write
@@ -164,7 +164,8 @@ def main() -> None:
     if a.command == "run":
         run(a.seed, a.epochs, a.data, a.out)
         return
-    found = [json.loads((a.out / f"tickets-{seed}.json").read_text()) for seed in SEEDS]
+    paths = [a.out / f"tickets-{seed}.json" for seed in SEEDS]
+    found = [json.loads(path.read_text()) for path in paths if path.is_file()]
     text = table(found)
     if a.write:
         write_whole(TABLE, text.encode())
