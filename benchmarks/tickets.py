@@ -112,7 +112,7 @@ def table(found: list[Mapping[str, Any]]) -> str:
         return [f[key][1] if isinstance(f[key], list) else f[key] for f in found]
 
     lines = [
-        HEAD,
+        HEAD.format(seeds=len(found)),
         "| weights left % | ticket | re-initialised | random mask |",
         "|---|---|---|---|",
     ]

@@ -45,7 +45,7 @@ def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) 
     # The object interface: no global state, no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -70,6 +70,7 @@ def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) 
                 linestyle=("-", "--", ":")[i // 10 % 3],
             )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
