@@ -70,7 +70,7 @@ def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) 
                 linestyle=("-", "--", ":")[i // 10 % 3],
             )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
