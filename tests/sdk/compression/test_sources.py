@@ -21,8 +21,8 @@ from zeroskip.errors import InputError, ModelError  # noqa: E402
         ("x = 1", "m.py:make", "no function or class 'make'"),
         ("x = (", "m.py:make", "SyntaxError"),
         ("", "n.py:make", "there is no such file"),
-        ("", "m.py", "must be FILE.py:factory or FILE.pt2"),
-        ("", "m.pt", "must be FILE.py:factory or FILE.pt2"),
+        ("", "m.py", "must be FILE.py:factory, module:factory or FILE.pt2"),
+        ("", "m.pt", "must be FILE.py:factory, module:factory or FILE.pt2"),
     ],
 )
 def test_bad_factories(tmp_path: Path, text: str, spec: str, message: str) -> None:
