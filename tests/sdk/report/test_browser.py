@@ -46,9 +46,12 @@ addEventListener("load", () => setTimeout(async () => {{
   const rows = () => all(labels, figures[4]).map((t) => t.textContent.split(" ")[0]);
   found.rows = rows(); all(".order input", figures[4])[0].click(); found.sorted = rows();
   frames[0].frameElement.style.width = "700px";
-  await new Promise((done) => setTimeout(done, 300));
-  const plot = figures[0].querySelector(".plot");
-  found.redrawn = [Number(plot.firstChild.getAttribute("width")), plot.clientWidth];
+  for (let i = 0; i < 50; i++) {{  // a loaded machine draws late
+    await new Promise((done) => setTimeout(done, 100));
+    const plot = figures[0].querySelector(".plot");
+    found.redrawn = [Number(plot.firstChild.getAttribute("width")), plot.clientWidth];
+    if (found.redrawn[0] === found.redrawn[1] && found.redrawn[0] > 600) break;
+  }}
   document.querySelector("pre").textContent = JSON.stringify(found);
 }}, 300));
 </script>"""
