@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     from zeroskip import pruning
     from zeroskip.compression import samples, source
+    from zeroskip.compression.training import accuracy, check_fit
     from zeroskip.pruning import capacity
 
     found = pruning.method(args.method)
@@ -80,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     data = None if args.data is None else samples.load(args.data, args.data_folder, 0)
     torch.manual_seed(args.seed)
     model = origin.make()
+    if data is not None:
+        check_fit(model, data)
     shape = source.input_shape(model) if data is None else data.shape
     if data is None and (found.needs_data or args.epochs or args.train_epochs):
         raise InputError(f"pruning method '{args.method}' or training needs --data")
@@ -116,8 +119,6 @@ def run(args: argparse.Namespace) -> int:
     for name in capacity.collapsed(masks):
         print(f"warning: layer collapse: no weight of {name} is left")
     if data is not None:
-        from zeroskip.compression.training import accuracy
-
         print(f"test accuracy {100 * accuracy(model, data.test):.2f} % (measured, float32)")
     write_whole(args.output, source.saved(model, shape))
     print(f"{args.output}: written; zeroskip convert takes it")

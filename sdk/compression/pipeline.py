@@ -26,7 +26,15 @@ from zeroskip.compression.plan import Prune, Result, Share, Stage, Train, decide
 from zeroskip.compression.recipe import AUTO, Goal, Recipe
 from zeroskip.compression.samples import Samples, TrainingData
 from zeroskip.compression.source import ExportedModule, Source
-from zeroskip.compression.training import Fit, Progress, State, Training, accuracy, quiet
+from zeroskip.compression.training import (
+    Fit,
+    Progress,
+    State,
+    Training,
+    accuracy,
+    check_fit,
+    quiet,
+)
 from zeroskip.converters.ir import Array
 from zeroskip.errors import InputError, ModelError
 from zeroskip.pruning.schedules import Cubic
@@ -117,7 +125,7 @@ class _Run:
         self._key = _key(source, data, goal, recipe, start)
         torch.manual_seed(recipe.seed)
         model = source.make()
-        _check_fit(model, data)
+        check_fit(model, data)
         self._select = source.select
         targets = pruning.targets(model, self._select, recipe.exclude)
         if isinstance(goal.sparsity, Mapping):
@@ -306,25 +314,6 @@ def _kept_random_state() -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
-
-
-def _check_fit(model: nn.Module, data: TrainingData) -> None:
-    values, _ = data.train.batch(slice(0, 2))
-    try:
-        with torch.no_grad():
-            scores = model.eval()(values)
-    except Exception as error:  # the model's own code
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"the model does not take the samples {list(data.shape)} of '{data.name}': {line}"
-        ) from error
-    if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
-        raise InputError("the model must give one tensor of class scores (N, classes)")
-    top = max(int(s.labels.max()) for s in (data.train, data.validation, data.test))
-    if top >= scores.shape[1]:
-        raise InputError(
-            f"'{data.name}' has labels up to {top}, the model only {scores.shape[1]} classes"
-        )
 
 
 def _key(

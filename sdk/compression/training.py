@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zeroskip.compression.samples import AUGMENTATIONS, Samples
+from zeroskip.compression.samples import AUGMENTATIONS, Samples, TrainingData
 from zeroskip.errors import InputError
 from zeroskip.pruning.base import Pruner
 
@@ -208,6 +208,29 @@ class Training:
         difference = functional.kl_div(student, target, reduction="batchmean", log_target=True)
         share = self.fit.distill
         return (1 - share) * loss + share * _TEMPERATURE**2 * difference
+
+
+def check_fit(model: nn.Module, data: TrainingData) -> None:
+    """Raises InputError where the model does not take the samples or lacks classes of theirs."""
+    values, _ = data.train.batch(slice(0, 2))
+    mode = model.training
+    try:
+        with torch.no_grad():
+            scores = model.eval()(values)
+    except Exception as error:  # the model's own code
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the model does not take the samples {list(data.shape)} of '{data.name}': {line}"
+        ) from error
+    finally:
+        model.train(mode)
+    if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
+        raise InputError("the model must give one tensor of class scores (N, classes)")
+    top = max(int(s.labels.max()) for s in (data.train, data.validation, data.test))
+    if top >= scores.shape[1]:
+        raise InputError(
+            f"'{data.name}' has labels up to {top}, the model only {scores.shape[1]} classes"
+        )
 
 
 def train_steps(

@@ -112,6 +112,20 @@ def test_bad_use_is_one_clear_line_and_leaves_nothing(
     assert not (folder / "a.pt2").exists()
 
 
+def test_a_model_that_does_not_fit_the_data_is_one_clear_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for old, new, message in (
+        ("nn.Linear(64, 24)", "nn.Linear(65, 24)", "does not take the samples [1, 8, 8]"),
+        ("nn.Linear(24, 10)", "nn.Linear(24, 3)", "labels up to 9, the model only 3 classes"),
+    ):
+        (folder / "net.py").write_text(NET.replace(old, new))
+        options = ["--data", "digits", "--method", "snip", "--sparsity", "0.5", "-o", "a.pt2"]
+        assert main(["prune", "net.py:make", *options]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+
+
 def test_layer_collapse_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--sparsity", "0.5,", "--data", "digits", "-o", "a.pt2"]
     options[1] = "1=1.0,3=0.1"
