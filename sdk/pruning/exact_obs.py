@@ -24,10 +24,12 @@ from zeroskip.pruning.targets import Target
 DAMPING: Final = 0.01  # of the mean of the diagonal
 
 
-def curvatures(context: Context) -> dict[str, Tensor]:
-    """H = 2 X X^T / images of each layer, (groups, n, n), float64: n weights make an output.
+def curvatures(context: Context) -> dict[str, tuple[Tensor, Tensor]]:
+    """H = 2 X X^T / images of each layer, (groups, n, n), float64: n weights make an output; and
+    which inputs are always 0, (groups, n).
 
-    Inputs that are always 0 get H_ii = 1, as in the official code; DAMPING is added.
+    Those get H_ii = 1, as in the official code, which takes their weights for 0; DAMPING is added
+    to the others.
     """
     sums: dict[str, Tensor] = {}
     hooks = []
@@ -61,7 +63,7 @@ def curvatures(context: Context) -> dict[str, Tensor]:
         dead = diagonal == 0
         diagonal += DAMPING * diagonal.mean(1, keepdim=True)
         diagonal.masked_fill_(dead, 1.0)
-        result[name] = h
+        result[name] = h, dead
     return result
 
 
@@ -93,9 +95,9 @@ def exact_obs(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tens
     result = {}
     for name, weight in weights.items():
         parts = []
-        for rows, h in _groups(weight, context.targets[name], found[name]):
+        for rows, h, dead in _groups(weight, context.targets[name], found[name]):
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(h)).to(weight.dtype)
-            parts.append(greedy_losses(rows, inverse))
+            parts.append(greedy_losses(rows.masked_fill(dead, 0), inverse))
         result[name] = torch.cat(parts).view(weight.shape)
     return result
 
@@ -110,7 +112,7 @@ def update(
     for name, weight in weights.items():
         gone = (~masks[name]).reshape(len(weight), -1)
         done: list[Tensor] = []
-        for rows, h in _groups(weight, context.targets[name], found[name]):
+        for rows, h, _ in _groups(weight, context.targets[name], found[name]):
             first = sum(len(part) for part in done)  # rows of the groups before
             fitted = [refitted(row.double(), h, gone[first + i]) for i, row in enumerate(rows)]
             done.append(torch.stack(fitted))
@@ -118,11 +120,13 @@ def update(
     return result
 
 
-def _groups(weight: Tensor, target: Target, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (outputs, n) of each group of a layer, and their curvature."""
+def _groups(
+    weight: Tensor, target: Target, found: tuple[Tensor, Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows (outputs, n) of each group of a layer, their curvature and dead inputs."""
     rows = weight.reshape(len(weight), -1)
     groups = int(getattr(target.module, "groups", 1))
-    return zip(rows.chunk(groups), h, strict=True)
+    return zip(rows.chunk(groups), *found, strict=True)
 
 
 METHOD = scored(

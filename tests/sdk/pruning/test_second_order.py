@@ -231,7 +231,7 @@ def test_exact_obs_sees_what_the_layers_see() -> None:
     h.diagonal(dim1=1, dim2=2).mul_(1).add_(
         exact_obs.DAMPING * h.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
     )
-    torch.testing.assert_close(found["4.weight"], h)
+    torch.testing.assert_close(found["4.weight"][0], h)
 
 
 def test_inputs_that_are_always_zero_cost_nothing() -> None:
@@ -240,8 +240,13 @@ def test_inputs_that_are_always_zero_cost_nothing() -> None:
     x[:, [1, 4]] = 0
     model = nn.Sequential(nn.Linear(6, 3))
     data = pruning.Data.of(x, torch.zeros(50, dtype=torch.long))
-    h = exact_obs.curvatures(context(model, data))["0.weight"][0]
-    assert h[1, 1] == h[4, 4] == 1.0 and float(h[1].abs().sum()) == 1.0
+    h, dead = exact_obs.curvatures(context(model, data))["0.weight"]
+    assert dead[0].tolist() == [False, True, False, False, True, False]
+    assert h[0, 1, 1] == h[0, 4, 4] == 1.0 and float(h[0, 1].abs().sum()) == 1.0
+    before = model(x).detach()
+    masks = pruning.prune(model, 1 / 3, "exact-obs", data=data)  # as many as are dead
+    assert not bool(masks["0.weight"][:, [1, 4]].any())
+    torch.testing.assert_close(model(x).detach(), before)
 
 
 def test_exported_programs_have_derivatives_by_sample_but_no_layers() -> None:
