@@ -13,17 +13,19 @@ from zeroskip.experiments.store import Row
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and sample standard deviation (0 for one value) over seeds."""
+    """Mean and sample standard deviation (0 for one value) over `count` seeds."""
 
     mean: float
     deviation: float
+    count: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Statistic:
-        return cls(mean(values), stdev(values) if len(values) > 1 else 0.0)
+        return cls(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
 
     def percent(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.deviation:.2f}"
+        spread = f" ± {100 * self.deviation:.2f}" if self.count > 1 else ""
+        return f"{100 * self.mean:.2f}{spread}"
 
 
 @dataclass(frozen=True)
