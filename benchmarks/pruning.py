@@ -65,11 +65,11 @@ are not why shuffling costs something here.
     "cifar10": """\
 ## All methods, ResNet-8, CIFAR-10
 
-From JPEG copies, up to 3 seeds (the last column; single runs have no spread). 3 epochs (the papers have 160), products in bfloat16; methods after training had
-one epoch of fine-tuning more, tickets 3 epochs per round more. With so little training the order
-within a stage says more than the order between stages. All weights can be pruned, the first and
-the last layer too. Bytes and latency (nucleo-l4r5zi, a Cortex-M4 at 120 MHz) are those of seed 0
-in int8.
+From JPEG copies, up to 3 seeds (the last column; single runs have no spread). 3 epochs (the papers
+have 160), products in bfloat16; methods after training had one epoch of fine-tuning more, tickets 3
+epochs per round more. With so little training the order within a stage says more than the order
+between stages. All weights can be pruned, the first and the last layer too. Bytes and latency
+(nucleo-l4r5zi, a Cortex-M4 at 120 MHz) are those of seed 0 in int8.
 
 ![Accuracy against compression](pruning/compression-ResNet8.svg)
 
