@@ -25,7 +25,6 @@ from zeroskip import pruning
 from zeroskip.compression import source
 from zeroskip.compression.samples import Samples
 from zeroskip.compression.training import accuracy, train_steps
-from zeroskip.errors import InputError
 from zeroskip.experiments.cells import Cell
 from zeroskip.experiments.spec import TICKET, MethodSpec, Spec, stage_of
 from zeroskip.pruning import controls, tickets
@@ -33,7 +32,6 @@ from zeroskip.pruning.targets import Select
 
 _TRAIN, _FINETUNE, _ABLATION = range(3)  # what a seed is used for
 _MASKS_FINAL: Final = 0.75  # of the training, for methods that prune during it
-_TICKET_OPTIONS: Final = {"rewind", "to", "rounds", "rate"}
 
 
 @dataclass(frozen=True)
@@ -164,9 +162,6 @@ def _during(bench: Bench) -> Trained:
 
 def _ticket(bench: Bench) -> Trained:
     options = dict(bench.method.options)
-    unknown = sorted(set(options) - _TICKET_OPTIONS)
-    if unknown:
-        raise InputError(f"ticket: no option '{unknown[0]}'; there are {sorted(_TICKET_OPTIONS)}")
     steps = bench.spec.train.steps(bench.train)
     to = round(float(options.get("to", 0)) * steps)
     left = tickets.densities(

@@ -30,9 +30,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_origin, get_type_hints
 
-from zeroskip import pruning
+from zeroskip import datasets, pruning
 from zeroskip.boards import load as load_board
 from zeroskip.compression.training import Fit
 from zeroskip.errors import InputError
@@ -40,6 +40,7 @@ from zeroskip.pruning import scopes
 from zeroskip.pruning.controls import ABLATIONS
 
 TICKET: Final = "ticket"
+_TICKET_OPTIONS: Final = {"rewind": str, "to": float, "rounds": int, "rate": float}
 STAGES: Final = ("before", "after", "during", TICKET)
 
 
@@ -101,6 +102,16 @@ class Spec:
     convert: Conversion | None = None
     folder: Path = Path()
 
+    @property
+    def data_path(self) -> str:
+        """The data as compression.samples.load takes it: a name, or a file beside this one."""
+        return str((self.folder / self.data).resolve()) if self.data.endswith(".npz") else self.data
+
+    @property
+    def data_fingerprint(self) -> str:
+        """What of a file of samples decides about results: its content; "" for a data set."""
+        return _digest(Path(self.data_path)) if self.data.endswith(".npz") else ""
+
     def model_path(self, model: str) -> str:
         """A model's name as compression.source.load takes it."""
         path, _, factory = model.rpartition(":")
@@ -111,7 +122,15 @@ class Spec:
         path = model.rpartition(":")[0]
         if not path.endswith(".py"):
             return ""
-        return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()[:16]
+        return _digest(self.folder / path)
+
+
+def _digest(path: Path) -> str:
+    """Raises InputError where there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def load(path: Path) -> Spec:
@@ -152,6 +171,12 @@ def _check(spec: Spec) -> None:
         given = getattr(spec, key)
         if not given or len(set(given)) != len(given):
             raise InputError(f"{key}: at least one, and none twice")
+    if spec.data not in datasets.NAMES and not spec.data.endswith(".npz"):
+        known = ", ".join(datasets.NAMES)
+        raise InputError(f"data: '{spec.data}' is no .npz file and none of {known}")
+    _ = spec.data_fingerprint, [spec.fingerprint(model) for model in spec.models]  # files exist
+    if not 0 <= spec.validation < 1:
+        raise InputError(f"validation: {spec.validation:g} must be at least 0 and below 1")
     for sparsity in spec.sparsities:
         if not 0 < sparsity < 1:
             raise InputError(f"sparsities: {sparsity:g} must be above 0 and below 1")
@@ -172,6 +197,8 @@ def _check_row(row: MethodSpec) -> None:
     allowed = (TICKET,) if row.method == TICKET else pruning.method(row.method).stages
     if row.stage and row.stage not in allowed:
         raise InputError(f"stage '{row.stage}' of '{row.method}' must be of {', '.join(allowed)}")
+    if not row.ablations or len(set(row.ablations)) != len(row.ablations):
+        raise InputError("ablations: at least one, and none twice")
     for ablation in row.ablations:
         if ablation not in ABLATIONS:
             raise InputError(f"ablation '{ablation}' must be one of {', '.join(ABLATIONS)}")
@@ -179,11 +206,25 @@ def _check_row(row: MethodSpec) -> None:
         scopes.parse(row.scope)
     if row.options and stage_of(row) not in ("during", TICKET):
         raise InputError(f"options are for methods that prune while they train, not '{row.method}'")
+    unknown = sorted(set(row.options) - _options(row))
+    if unknown:
+        known = ", ".join(sorted(_options(row)))
+        raise InputError(f"'{row.method}' has no option '{unknown[0]}'; there are {known}")
+    if row.method == TICKET:
+        for key, value in row.options.items():
+            _value(_TICKET_OPTIONS[key], value, f"options: {key}")
     if "invert" in row.ablations and not _can_invert(row):
         raise InputError(f"'{row.method}' cannot be inverted: it has no scores to turn round")
     for key in ("iterations", "score_samples"):
         if getattr(row, key) < 0:
             raise InputError(f"{key} {getattr(row, key)} must not be negative")
+
+
+def _options(row: MethodSpec) -> set[str]:
+    """The names of the options that a row may have; the grid itself sets `sparsity`."""
+    if row.method == TICKET:
+        return set(_TICKET_OPTIONS)
+    return {f.name for f in fields(pruning.method(row.method).options)} - {"sparsity"}
 
 
 def _can_invert(row: MethodSpec) -> bool:
@@ -206,7 +247,8 @@ def _table(kind: type[Any], given: Any, where: str) -> Any:
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise InputError(f"{prefix}no key '{unknown[0]}'; there are {', '.join(known)}")
+        names = ", ".join(key for key in known if key != "folder")
+        raise InputError(f"{prefix}no key '{unknown[0]}'; there are {names}")
     for name, entry in known.items():
         needed = entry.default is MISSING and entry.default_factory is MISSING
         if needed and given.get(name) is None:
@@ -229,6 +271,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         raise InputError(f"{where}: {value!r} must be a {hint.__name__}")
     if str(hint).startswith("tuple") and isinstance(value, simple):
         raise InputError(f"{where}: {value!r} must be a list")
+    if get_origin(hint) is Mapping and not isinstance(value, Mapping):
+        raise InputError(f"{where}: {value!r} must be a table")
     return value
 
 
