@@ -52,6 +52,8 @@ def key(spec: Spec, cell: Cell) -> str:
         "train": asdict(spec.train),
         "convert": None if spec.convert is None else asdict(spec.convert),
     }
+    if spec.data_fingerprint:
+        content["file"] = spec.data_fingerprint
     if cell.method is not None:
         method = asdict(replace(cell.method, label="", ablations=()))
         del method["score_samples"]

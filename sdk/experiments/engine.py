@@ -136,7 +136,7 @@ def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
 
 
 def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
-    train, test = _samples(spec.data, spec.validation, folder)
+    train, test = _samples(spec.data_path, spec.data_fingerprint, spec.validation, folder)
     bench = protocols.Bench(spec, cell, train, test, lambda: _control(bench, work))
     trained = protocols.run(bench)
     model = trained.model.eval()
@@ -180,9 +180,9 @@ def converted(
 
 @lru_cache(maxsize=1)
 def _samples(
-    data: str, validation: float, folder: str | None
+    data: str, fingerprint: str, validation: float, folder: str | None
 ) -> tuple[samples.Samples, samples.Samples]:
-    """Training and test samples as floats, once per process."""
+    """Training and test samples as floats, once per process and content of their file."""
     found = samples.load(data, folder, validation)
     return tuple(  # type: ignore[return-value]
         samples.Samples(*s.batch(slice(None))) for s in (found.train, found.test)

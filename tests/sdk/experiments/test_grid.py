@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_grid import NET, SPEC
 
@@ -121,6 +122,23 @@ def test_keys_depend_on_what_decides_about_results(spec: Path) -> None:
     spec.write_text(text)
     (spec.parent / "net.py").write_text("# changed\n" + (spec.parent / "net.py").read_text())
     assert not set(keys()) & set(first)
+
+
+def test_a_changed_file_of_samples_is_not_taken_for_the_old_one(spec: Path) -> None:
+    rng = np.random.default_rng(0)
+    text = spec.read_text().replace('data = "digits"', 'data = "own.npz"')
+    spec.write_text(text.replace("seeds = [0, 1]", "seeds = [0]"))
+    found = []
+    for _ in range(2):
+        values = rng.random((60, 1, 8, 8), dtype=np.float32)
+        np.savez(spec.parent / "own.npz", x=values, y=np.arange(60) % 10)
+        loaded = experiments.load(spec)
+        cell = experiments.grid(loaded)[0]
+        found.append(engine.run_cell(loaded, cell, spec.parent, None))
+    assert [row.get("error") for row in found] == [None, None]
+    assert found[0]["key"] != found[1]["key"] and found[0]["nonzero"] == found[1]["nonzero"]
+    again = engine.run_cell(loaded, cell, spec.parent, None)
+    assert result(again) == result(found[1])
 
 
 def test_tables_are_means_over_seeds_ordered_by_accuracy(whole: Any) -> None:
