@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,8 @@ from zeroskip.pruning import capacity
 from zeroskip.tools import has_package, write_whole
 
 ENGINES: Final = ("joblib", "ray")
+_AHEAD: Final = 2  # cells per process that joblib takes at a time
+_DIED: Final = "its process died: out of memory, or a crash in native code"
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -79,10 +82,45 @@ def _backend(
         with _ray(jobs, address) as submit:
             yield submit
         return
+    yield lambda work: _processes(jobs, work)
+
+
+def _processes(jobs: int, work: Sequence[Any]) -> Iterator[Row]:
+    """Rows of the cells of `work`, as they arrive.
+
+    When a worker dies (killed for want of memory, a crash in native code) joblib says neither
+    which cell it had nor goes on. Those that may have been under way are then run again, each
+    alone in a process, so that one that kills its worker is stored as failed.
+    """
     import joblib
 
-    parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
-    yield lambda work: parallel(joblib.delayed(run_cell)(*arguments) for arguments in work)
+    if jobs == 1:  # in this process
+        yield from (run_cell(*arguments) for arguments in work)
+        return
+
+    def started(some: Sequence[Any]) -> Iterable[Row]:
+        parallel = joblib.Parallel(
+            jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=_AHEAD * jobs
+        )
+        found: Iterable[Row] = parallel(joblib.delayed(run_cell)(*each) for each in some)
+        return found
+
+    left = list(work)
+    while left:
+        seen = []
+        try:
+            for row in started(left):
+                seen.append(_place(row))
+                yield row
+            return
+        except BrokenProcessPool:
+            left = [each for each in left if _place(_blank(*each[:2])) not in seen]
+        suspects, left = left[: (_AHEAD + 1) * jobs], left[(_AHEAD + 1) * jobs :]
+        for each in suspects:
+            try:
+                yield from started([each])
+            except BrokenProcessPool:
+                yield _blank(*each[:2]) | {"error": _DIED}
 
 
 @contextmanager
@@ -98,10 +136,15 @@ def _ray(jobs: int, address: str | None) -> Iterator[Callable[[Sequence[Any]], I
         task = ray.remote(num_cpus=1)(run_cell)
 
         def submit(work: Sequence[Any]) -> Iterable[Row]:
-            pending = [task.remote(*arguments) for arguments in work]
+            cells = {task.remote(*arguments): arguments[:2] for arguments in work}
+            pending = list(cells)
             while pending:
-                done, pending = ray.wait(pending)
-                yield from ray.get(done)
+                (done,), pending = ray.wait(pending)
+                try:
+                    yield ray.get(done)
+                except ray.exceptions.RayError as error:  # a worker or a machine has gone
+                    text = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
+                    yield _blank(*cells[done]) | {"error": text}
 
         yield submit
     finally:
@@ -112,16 +155,7 @@ def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
     """Train and judge one cell; what a worker does. An error becomes part of the row."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    row: Row = {
-        "key": key(spec, cell),
-        "data": spec.data,
-        "model": cell.model,
-        "seed": cell.seed,
-        "method": cell.label,
-        "ablation": cell.ablation,
-        "stage": CONTROL if cell.method is None else stage_of(cell.method),
-        "sparsity": cell.sparsity,
-    }
+    row = _blank(spec, cell)
     begun = time.monotonic()
     try:
         row |= _judged(spec, cell, work, folder)
@@ -133,6 +167,25 @@ def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
         torch.set_num_threads(threads)
     row["seconds"] = round(time.monotonic() - begun, 2)
     return row
+
+
+def _blank(spec: Spec, cell: Cell) -> Row:
+    """What is known of a cell before it runs."""
+    return {
+        "key": key(spec, cell),
+        "data": spec.data,
+        "model": cell.model,
+        "seed": cell.seed,
+        "method": cell.label,
+        "ablation": cell.ablation,
+        "stage": CONTROL if cell.method is None else stage_of(cell.method),
+        "sparsity": cell.sparsity,
+    }
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Where a row belongs in the grid, whatever became of its files meanwhile."""
+    return tuple(row[name] for name in ("model", "seed", "method", "ablation", "sparsity"))
 
 
 def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:

@@ -140,7 +140,7 @@ def load(path: Path) -> Spec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from None
     try:
-        return parse(content, path.parent)
+        return parse(content, path.parent.absolute())
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -106,6 +106,20 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
         assert not {row["key"] for row in failed} & store.finished()  # tried again next time
 
 
+def test_a_cell_that_kills_its_process_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
+    (spec.parent / "net.py").write_text(
+        NET + "    \ndef crash():\n    import os\n    os.kill(os.getpid(), 9)\n"
+    )
+    text = spec.read_text().replace('["net.py:make"]', '["net.py:crash", "net.py:make"]')
+    text = text[: text.index("[[methods]]")] + '[[methods]]\nmethod = "random"\n'
+    spec.write_text(text.replace("seeds = [0, 1]", "seeds = [0]").replace("[0.5, 0.9]", "[0.9]"))
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store, jobs=2)
+        assert len(rows) == 4 and len(store.finished()) == 2
+    for row in rows:
+        assert ("its process died" in (row["error"] or "")) == (row["model"] == "net.py:crash")
+
+
 def test_keys_depend_on_what_decides_about_results(spec: Path) -> None:
     def keys() -> list[str]:
         loaded = experiments.load(spec)
