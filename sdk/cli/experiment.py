@@ -73,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
         experiments.export(rows, args.export)
     failed = [row for row in rows if row["error"]]
     for row in failed:
+        ablation = "" if row["ablation"] == "none" else f", {row['ablation']}"
         print(
-            f"zeroskip experiment: {row['method']} at {100 * row['sparsity']:g} %, seed "
-            f"{row['seed']}: {row['error']}",
+            f"zeroskip experiment: {row['model']}, {row['method']}{ablation} at "
+            f"{100 * row['sparsity']:g} %, seed {row['seed']}: {row['error']}",
             file=sys.stderr,
         )
     return 1 if failed else 0

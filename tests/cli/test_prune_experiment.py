@@ -199,3 +199,6 @@ def test_a_failing_cell_makes_the_exit_status_1(
     assert main(["experiment", "spec.toml", "--jobs", "1", "--quiet"]) == 1
     captured = capsys.readouterr()
     assert "zeta 2" in captured.err and "unpruned" in captured.out
+    assert captured.err.startswith(
+        "zeroskip experiment: net.py:make, set, zeta 2.0 at 50 %, seed 0"
+    )
