@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -144,20 +144,18 @@ class Training:
             self._optimizer.param_groups, self._schedule.lr_lambdas, strict=True
         ):
             group["lr"] = group["initial_lr"] * factor(start)
-        done, loss = start, 0.0
-        steps = iter(progress(range(stop - start), stop - start, "train"))
-        while done < stop:
-            for values, labels in self.samples.shuffled(self.fit.batch, self.fit.augment):
-                loss = self._step(values, labels)
-                done += 1
-                next(steps, None)
-                if done == stop:
-                    break
-        next(steps, None)
+        batches, loss = self._endless(), 0.0
+        for _ in progress(range(start, stop), stop - start, "train"):
+            loss = self._step(*next(batches))
         if not loss < float("inf"):
             raise InputError(
                 f"the loss is {loss} at step {stop}; try a learning rate below {self.fit.rate:g}"
             )
+
+    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one pass over the samples after the other."""
+        while True:
+            yield from self.samples.shuffled(self.fit.batch, self.fit.augment)
 
     def _step(self, values: Tensor, labels: Tensor) -> float:
         """One step of the optimizer; the loss before it, without the pruner's penalty."""
@@ -268,15 +266,20 @@ def _decayed(how: str, passed: float) -> float:
 
 def accuracy(model: nn.Module, samples: Samples) -> float:
     """The fraction of samples whose largest score is at the label; 0..1."""
+    hits = sum(int((scores.argmax(1) == labels).sum()) for scores, labels in scored(model, samples))
+    return hits / len(samples)
+
+
+def scored(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """(scores (n, classes), labels (n,)) of some samples after the other, in evaluation mode."""
     mode = model.training
     model.eval()
-    hits = 0
-    with torch.no_grad():
-        for start in range(0, len(samples), _EVALUATION_BATCH):
-            values, labels = samples.batch(slice(start, start + _EVALUATION_BATCH))
-            hits += int((model(values).argmax(1) == labels).sum())
+    for start in range(0, len(samples), _EVALUATION_BATCH):
+        values, labels = samples.batch(slice(start, start + _EVALUATION_BATCH))
+        with torch.no_grad():
+            scores: Tensor = model(values)
+        yield scores, labels
     model.train(mode)
-    return hits / len(samples)
 
 
 def _optimizer(

@@ -6,7 +6,6 @@ with the cell, so that it gives the same result alone, in any order and on any m
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from torch import nn
 
 from zeroskip import conversion, emulation
 from zeroskip.boards import load as load_board
-from zeroskip.compression import samples
+from zeroskip.compression import checkpoint, samples
 from zeroskip.compression.pipeline import correct
 from zeroskip.errors import InputError, MissingToolError, ZeroSkipError
 from zeroskip.experiments import metrics, protocols
@@ -28,7 +27,7 @@ from zeroskip.experiments.cells import CONTROL, Cell, grid, key
 from zeroskip.experiments.spec import Conversion, Spec, stage_of
 from zeroskip.experiments.store import Row, Store
 from zeroskip.pruning import capacity
-from zeroskip.tools import has_package, write_whole
+from zeroskip.tools import has_package
 
 ENGINES: Final = ("joblib", "ray")
 _AHEAD: Final = 2  # cells per process that joblib takes at a time
@@ -92,11 +91,10 @@ def _processes(jobs: int, work: Sequence[Any]) -> Iterator[Row]:
     which cell it had nor goes on. Those that may have been under way are then run again, each
     alone in a process, so that one that kills its worker is stored as failed.
     """
-    import joblib
-
     if jobs == 1:  # in this process
         yield from (run_cell(*arguments) for arguments in work)
         return
+    import joblib
 
     def started(some: Sequence[Any]) -> Iterable[Row]:
         parallel = joblib.Parallel(
@@ -194,7 +192,7 @@ def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
     trained = protocols.run(bench)
     model = trained.model.eval()
     if cell.method is None:
-        _keep(model, _control_path(spec, cell, work))
+        checkpoint.save(_control_path(spec, cell, work), model.state_dict())
     counted = metrics.size(model, train.values[:1])
     top1, top5 = metrics.top(model, test, (1, 5))
     row: Row = {
@@ -251,15 +249,13 @@ def _control(bench: protocols.Bench, work: Path) -> nn.Module:
     """The trained control of the cell's model and seed; trained again if its file has gone."""
     path = _control_path(bench.spec, bench.cell, work)
     model = bench.make()
-    if path.is_file():
-        model.load_state_dict(torch.load(path, weights_only=True))
-        return model.eval()
-    bench.fit(model)
-    _keep(model, path)
-    return model
-
-
-def _keep(model: nn.Module, path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    write_whole(path, buffer.getvalue())
+    state = checkpoint.load(path)
+    if state is None:
+        bench.fit(model)
+        checkpoint.save(path, model.state_dict())
+        return model
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise InputError(f"{path} is of another network; remove it") from None
+    return model.eval()

@@ -8,7 +8,6 @@ convolutions for padded ones.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from zeroskip.compression.samples import Samples
+from zeroskip.compression.training import scored
 from zeroskip.pruning.targets import LAYERS, every_tensor
-
-_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -85,16 +83,12 @@ def multiply_adds(model: nn.Module, example: Tensor) -> dict[nn.Module, int]:
     return counts
 
 
-def top(model: Callable[[Tensor], Tensor], samples: Samples, ranks: tuple[int, ...]) -> list[float]:
-    """For each of `ranks` the share of samples whose label is among that many best scores; 0..1.
-    The model is in evaluation mode."""
+def top(model: nn.Module, samples: Samples, ranks: tuple[int, ...]) -> list[float]:
+    """For each of `ranks` the share of samples whose label is among that many best scores; 0..1."""
     hits = dict.fromkeys(ranks, 0)
-    with torch.no_grad():
-        for start in range(0, len(samples), _BATCH):
-            values, labels = samples.batch(slice(start, start + _BATCH))
-            scores = model(values)
-            most = min(max(ranks), scores.shape[1])
-            found = scores.topk(most, 1).indices == labels[:, None]
-            for rank in ranks:
-                hits[rank] += int(found[:, :rank].any(1).sum())
+    for scores, labels in scored(model, samples):
+        most = min(max(ranks), scores.shape[1])
+        found = scores.topk(most, 1).indices == labels[:, None]
+        for rank in ranks:
+            hits[rank] += int(found[:, :rank].any(1).sum())
     return [hits[rank] / len(samples) for rank in ranks]

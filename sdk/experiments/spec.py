@@ -29,6 +29,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_origin, get_type_hints
 
@@ -41,7 +42,6 @@ from zeroskip.pruning.controls import ABLATIONS
 
 TICKET: Final = "ticket"
 _TICKET_OPTIONS: Final = {"rewind": str, "to": float, "rounds": int, "rate": float}
-STAGES: Final = ("before", "after", "during", TICKET)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Spec:
         """The data as compression.samples.load takes it: a name, or a file beside this one."""
         return str((self.folder / self.data).resolve()) if self.data.endswith(".npz") else self.data
 
-    @property
+    @cached_property
     def data_fingerprint(self) -> str:
         """What of a file of samples decides about results: its content; "" for a data set."""
         return _digest(Path(self.data_path)) if self.data.endswith(".npz") else ""

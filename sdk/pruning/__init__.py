@@ -203,12 +203,12 @@ def prune(
         scores = found.scorer({n: t.value for n, t in chosen.items()}, context)
         sign = -1 if invert else 1
         scores = {n: (sign * s).masked_fill(~masks[n], -torch.inf) for n, s in scores.items()}
-        chosen_now = scopes.masks(
+        proposed = scopes.masks(
             scores,
             now if isinstance(sparsity, Mapping) else next(iter(now.values())),
             scope or found.scope,
         )
-        masks = _without_revival(masks, chosen_now, scope or found.scope)
+        masks = _without_revival(masks, proposed, scope or found.scope)
         if found.compensate is not None:
             update = found.compensate({n: t.value for n, t in chosen.items()}, masks, context)
             with torch.no_grad():

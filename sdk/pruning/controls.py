@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from zeroskip.errors import InputError
 from zeroskip.pruning.masks import bake
 from zeroskip.pruning.targets import every_tensor
 
-ABLATIONS = ("none", "shuffle", "reinitialise", "invert")
+ABLATIONS: Final = ("none", "shuffle", "reinitialise", "invert")
 
 
 def shuffled(masks: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:

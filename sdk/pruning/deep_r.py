@@ -9,7 +9,6 @@ cut, and a random dormant one, with a random sign, starts at 0 in its stead.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -17,9 +16,8 @@ import torch
 from torch import Tensor
 
 from zeroskip.errors import InputError
-from zeroskip.pruning.base import Context, Method, Pruner
+from zeroskip.pruning.base import Method
 from zeroskip.pruning.rewiring import Rewirer, RewiringOptions, shares
-from zeroskip.pruning.targets import Target
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,10 @@ class DeepRewiring(Rewirer):
             self.signs[name][chosen] = drawn.to(self.signs[name])
 
 
-def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
-    return DeepRewiring(targets, options, context)
-
-
 METHOD = Method(
     "deep-r",
     "connections of fixed sign that drift, are cut at zero, and grow at random",
     "Bellec, Kappel, Maass and Legenstein 2018",
     DeepROptions,
-    _attach,
+    DeepRewiring,
 )

@@ -8,14 +8,12 @@ proportion to what is left in each layer, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from zeroskip.errors import InputError
-from zeroskip.pruning.base import Context, Method, Pruner
+from zeroskip.pruning.base import Method
 from zeroskip.pruning.rewiring import Rewirer, RewiringOptions, shares
-from zeroskip.pruning.targets import Target
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,10 @@ class Reparameterization(Rewirer):
             self.threshold /= 2
 
 
-def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
-    return Reparameterization(targets, options, context)
-
-
 METHOD = Method(
     "dsr",
     "one adaptive threshold for all layers; connections move to the layers that keep theirs",
     "Mostafa and Wang 2019",
     DsrOptions,
-    _attach,
+    Reparameterization,
 )

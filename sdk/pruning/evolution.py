@@ -8,17 +8,14 @@ connections are drawn at random in the layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zeroskip.errors import InputError
-from zeroskip.pruning.base import Context, Method, Pruner
+from zeroskip.pruning.base import Method
 from zeroskip.pruning.rewiring import Rewirer, RewiringOptions
-from zeroskip.pruning.targets import Target
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,10 @@ def _nearest(weights: Tensor, among: Tensor, fraction: float) -> Tensor:
     return result
 
 
-def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
-    return Evolution(targets, options, context)
-
-
 METHOD = Method(
     "set",
     "the weights nearest to zero give way to random new connections in their layer",
     "Mocanu et al. 2018",
     SetOptions,
-    _attach,
+    Evolution,
 )

@@ -59,6 +59,8 @@ def update(
     """In each block every weight that goes moves those that stay by its own
     -w_q / [F^-1]_qq F^-1 e_q, and these moves add up, as in the official code.
 
+    The inverses are made once more rather than kept: those of LeNet-300-100 take 2 GB.
+
     The joint solution (surgeon.compensated) is the better one of the quadratic model, and the
     worse one of the network: a Fisher matrix of some thousand samples does not determine it.
     """

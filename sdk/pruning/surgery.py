@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
-from zeroskip.pruning.base import Context, Method, Pruner
+from zeroskip.pruning.base import Context, Method
 from zeroskip.pruning.masks import Mask, put_mask
 from zeroskip.pruning.targets import Target, resolve
 
@@ -156,14 +156,10 @@ def _quantile(size: Tensor, sparsity: float) -> float:
     return float(size.flatten().kthvalue(count).values) if count else 0.0
 
 
-def _attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
-    return Surgeon(targets, options, context)
-
-
 METHOD = Method(
     "surgery",
     "magnitude thresholds; pruned weights keep learning and may come back",
     "Guo, Yao and Chen 2016",
     SurgeryOptions,
-    _attach,
+    Surgeon,
 )

@@ -23,7 +23,7 @@ from zeroskip.pruning.base import Context
 from zeroskip.pruning.controls import reinitialise
 from zeroskip.pruning.magnitude import magnitude
 from zeroskip.pruning.masks import masks_of, set_masks
-from zeroskip.pruning.targets import Select, targets
+from zeroskip.pruning.targets import Select, resolve, targets
 
 REWINDS: Final = ("weights", "learning-rate")
 
@@ -111,8 +111,8 @@ def tickets(
     if to:
         train(start, 0, to, 0)
     masks = masks_of(start, select, exclude)
-    names = list(masks)
-    exponent = dict.fromkeys(names, 1.0) | _powers(powers, names)
+    given: dict[str, float] = {"*": 1.0, **(powers or {})}
+    exponent: dict[str, float] = resolve(given, list(masks), "ticket: powers")
     origin = copy.deepcopy(start)
     for number in range(len(left) + 1):
         set_masks(start, masks, select)
@@ -145,16 +145,6 @@ def with_masks(ticket: Ticket, masks: Mapping[str, Tensor]) -> nn.Module:
     model = copy.deepcopy(ticket.start)
     set_masks(model, masks, lambda name, module: name in masks)
     return model
-
-
-def _powers(given: Mapping[str, float] | None, names: list[str]) -> dict[str, float]:
-    result: dict[str, float] = {}
-    for key, value in (given or {}).items():
-        hits = [n for n in names if n == key or n.rpartition(".")[0] == key]
-        if not hits:
-            raise InputError(f"ticket: no weights '{key}'; there are {', '.join(names)}")
-        result |= dict.fromkeys(hits, value)
-    return result
 
 
 def _pruned(

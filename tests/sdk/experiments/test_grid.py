@@ -213,3 +213,20 @@ def test_without_ray_there_is_one_clear_line(spec: Path, monkeypatch: pytest.Mon
             experiments.run(experiments.load(spec), store, engine="ray")
         with pytest.raises(InputError, match="engine 'dask'"):
             experiments.run(experiments.load(spec), store, engine="dask")
+
+
+def test_a_damaged_control_is_named(whole: Any) -> None:
+    folder, _ = whole
+    path = folder / "damaged.sqlite"
+    shutil.copy(folder / "whole.sqlite", path)
+    work = path.with_name(path.name + ".work")
+    shutil.copytree(folder / "whole.sqlite.work", work)
+    for control in work.iterdir():
+        control.write_bytes(control.read_bytes()[:-200])
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM cells WHERE method = 'magnitude, after'")
+    with opened(path) as store:
+        rows = experiments.run(experiments.load(folder / "spec.toml"), store)
+    failed = [row for row in rows if row["error"]]
+    assert {row["method"] for row in failed} == {"magnitude, after"} and len(failed) == 4
+    assert all("not a checkpoint" in r["error"] and ".pt" in r["error"] for r in failed)
