@@ -140,6 +140,10 @@ def attach(
     make: Any = found.options
     if hasattr(make, "for_run"):
         if "sparsity" in options and "steps" in options:
+            if isinstance(options["sparsity"], Mapping):
+                raise InputError(
+                    f"pruning method '{name}' aims at one sparsity, not at one by layer"
+                )
             make = partial(make.for_run, options.pop("sparsity"), options.pop("steps"))
         elif found.options is ScoredOptions and "schedule" not in options:
             raise InputError(f"pruning method '{name}' needs a schedule, or sparsity and steps")

@@ -7,7 +7,7 @@ so that with enough rounds no layer loses its last weight before it must.
 
 That needs R as the paper defines it, without biases (equation 4). The official code leaves them
 in, made positive; then weights behind a bias keep a score when no path from the input is left,
-and LeNet-300-100 with torch's biases loses a layer below some 30 weights instead of below 3.
+and LeNet-300-100 with torch's biases loses a layer before it must (a test shows it).
 """
 
 from __future__ import annotations

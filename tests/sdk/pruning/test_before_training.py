@@ -162,6 +162,14 @@ def test_synflow_reaches_the_maximum_compression_and_one_shot_methods_collapse()
     assert synflow.total_flow(model, torch.zeros(1, 1, 28, 28)) > 0  # the three make a path
 
 
+def test_biases_in_the_flow_make_synflow_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in the official code; why this one leaves them out.
+    monkeypatch.setattr(synflow, "_SHIFTS", ())
+    torch.manual_seed(0)
+    masks = pruning.prune(LeNet300(), 1 - 3 / WEIGHTS, "synflow", example=torch.zeros(1, 784))
+    assert capacity.collapsed(masks)
+
+
 def test_critical_compression_is_the_last_before_the_collapse() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2))

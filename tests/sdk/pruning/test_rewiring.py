@@ -216,6 +216,7 @@ def test_bad_options_are_one_clear_line() -> None:
         ("surgery", {"sparsity": 1.0, "steps": 3}, "sparsity 1"),
         ("set", {"sparsity": 0.5, "steps": 3, "c": 1}, "no option 'c'"),
         ("set", {"sparsity": 0.5}, "stop"),
+        ("set", {"sparsity": {"0": 0.5}, "steps": 3}, "one sparsity, not at one by layer"),
     ):
         with pytest.raises(InputError, match=match):
             pruning.attach(name, network(), **options)

@@ -14,6 +14,7 @@ from zeroskip.runners import RUNNERS, choose, ports
 from zeroskip.runners.openocd import OpenOcdRunner, command
 from zeroskip.runners.ports import Port, find_port
 from zeroskip.runners.pyocd import PyOcdRunner
+from zeroskip.runners.uf2 import Uf2Runner
 from zeroskip.tools import run_tool
 
 CHIP = ChipId(0xE0042000, 0xFFF, 0x470)
@@ -149,6 +150,7 @@ def test_the_first_runner_that_can_is_taken(tmp_path: Path) -> None:
         choose(of, work, "uf2")
 
 
+@pytest.mark.tool("openocd")
 def test_the_place_that_is_named_decides(tmp_path: Path) -> None:
     """With pyOCD installed and its target known, --drive, --port and --gdb were overlooked."""
     pytest.importorskip("pyocd")
@@ -180,7 +182,7 @@ class Installed:
 def test_runners_of_other_packages_are_found_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Other(OpenOcdRunner):
+    class Other(Uf2Runner):
         name = "other"
 
     points = {"other": Other(), "broken": ImportError("no library"), "odd": "a text"}
