@@ -41,8 +41,17 @@ def run(args: argparse.Namespace) -> int:
 
     from zeroskip import experiments
     from zeroskip.experiments import plots, tables
-    from zeroskip.experiments.store import opened
+    from zeroskip.experiments.store import check_export, opened
 
+    # What cannot be written is said now rather than after hours of training.
+    for path in (args.table, args.export):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    if args.export is not None:
+        check_export(args.export)
+    if args.plots is not None:
+        plots.check()
+        args.plots.mkdir(parents=True, exist_ok=True)
     spec = experiments.load(args.spec)
     with opened(args.output or args.spec.with_suffix(".sqlite")) as store:
         if args.dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from zeroskip.errors import MissingToolError
 from zeroskip.experiments.cells import CONTROL
 from zeroskip.experiments.store import Row
 from zeroskip.experiments.tables import Line, lines
-from zeroskip.tools import has_package
+from zeroskip.tools import has_package, write_whole
 
 # column -> (label of the axis, file name)
 AXES: Final = {
@@ -23,12 +24,18 @@ AXES: Final = {
 _MARKERS: Final = "osD^vP*X<>hd"
 
 
-def write(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """An SVG and a PNG per model and axis for which there are values. Raises MissingToolError."""
+def check() -> None:
+    """Raises MissingToolError without matplotlib."""
     if not has_package("matplotlib"):
         raise MissingToolError(
             "matplotlib is not installed; run: pip install 'zeroskip[experiment]'"
         )
+
+
+def write(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """An SVG and a PNG per model and axis for which there are values. Raises MissingToolError,
+    OSError."""
+    check()
     folder.mkdir(parents=True, exist_ok=True)
     found = lines(rows)
     written = []
@@ -80,5 +87,10 @@ def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) 
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
     for path in paths:
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        content = io.BytesIO()
+        kind = path.suffix[1:]
+        figure.savefig(
+            content, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None
+        )
+        write_whole(path, content.getvalue())
     return paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zeroskip.errors import InputError, MissingToolError
-from zeroskip.tools import has_package
+from zeroskip.tools import has_package, write_whole
 
 # column -> SQL type; `layers` is a JSON object of densities by tensor.
 COLUMNS: Final = {
@@ -39,6 +40,7 @@ COLUMNS: Final = {
     "runtime_top1": "REAL",
     "error": "TEXT",
 }
+_KINDS: Final = {"TEXT": str, "INTEGER": int, "REAL": float}
 _APPLICATION: Final = 0x5A534558  # "ZSEX", so that no other SQLite file is taken for one of ours
 _VERSION: Final = 1
 
@@ -46,14 +48,14 @@ Row = dict[str, Any]
 
 
 class Store:
-    """An open file of results."""
+    """An open file of results. All of it raises InputError where the file is damaged."""
 
     def __init__(self, path: Path) -> None:
         """Open or make `path`. Raises InputError for a file of another kind."""
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
         self.path = path
-        try:
+        with self._checked():
             self._db = sqlite3.connect(path)
             self._db.row_factory = sqlite3.Row
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -69,8 +71,6 @@ class Store:
                     self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
                     self._db.execute(f"PRAGMA user_version = {_VERSION}")
                     self._db.execute(f"CREATE TABLE cells ({columns})")
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: {error}") from None
 
     def close(self) -> None:
         self._db.close()
@@ -80,21 +80,37 @@ class Store:
         names = list(row)
         marks = ", ".join("?" * len(names))
         values = [json.dumps(v) if isinstance(v, dict) else v for v in row.values()]
-        with self._db:
+        with self._checked(), self._db:
             self._db.execute(
                 f"INSERT OR REPLACE INTO cells ({', '.join(names)}) VALUES ({marks})", values
             )
 
     def finished(self) -> set[str]:
         """The keys of cells that were run without an error."""
-        return {row["key"] for row in self._db.execute("SELECT key FROM cells WHERE error IS NULL")}
+        query = "SELECT key FROM cells WHERE error IS NULL"
+        with self._checked():
+            return {row["key"] for row in self._db.execute(query)}
 
     def rows(self) -> list[Row]:
         """All cells, in the order of their keys."""
-        found = [dict(row) for row in self._db.execute("SELECT * FROM cells ORDER BY key")]
-        for row in found:
-            row["layers"] = json.loads(row["layers"]) if row["layers"] else {}
+        with self._checked():
+            found = [dict(row) for row in self._db.execute("SELECT * FROM cells ORDER BY key")]
+            for row in found:
+                for name, value in row.items():
+                    if value is not None and not isinstance(
+                        value, _KINDS[COLUMNS[name].split()[0]]
+                    ):
+                        raise TypeError(f"{name} is {value!r}")
+                row["layers"] = json.loads(row["layers"]) if row["layers"] else {}
         return found
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError) as error:  # ValueError: of JSON and UTF-8
+            line = " ".join(str(error).split())[:120]
+            raise InputError(f"{self.path}: cannot be read as results ({line})") from None
 
 
 @contextmanager
@@ -106,12 +122,18 @@ def opened(path: Path) -> Iterator[Store]:
         store.close()
 
 
-def export(rows: list[Row], path: Path) -> None:
-    """Write cells to a .parquet or .csv file. Raises InputError, MissingToolError."""
+def check_export(path: Path) -> None:
+    """Whether `export` could write `path`. Raises InputError, MissingToolError."""
     if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"{path} must end in .parquet or .csv")
     if not has_package("pyarrow"):
         raise MissingToolError("pyarrow is not installed; run: pip install 'zeroskip[parquet]'")
+
+
+def export(rows: list[Row], path: Path) -> None:
+    """Write cells to a .parquet or .csv file, whole or not at all. Raises InputError,
+    MissingToolError, OSError."""
+    check_export(path)
     import pyarrow
     from pyarrow import csv, parquet
 
@@ -119,7 +141,6 @@ def export(rows: list[Row], path: Path) -> None:
     kinds = {"TEXT": pyarrow.string(), "INTEGER": pyarrow.int64(), "REAL": pyarrow.float64()}
     schema = pyarrow.schema([(n, kinds[k.split()[0]]) for n, k in COLUMNS.items()])
     table = pyarrow.Table.from_pylist(flat, schema=schema)
-    if path.suffix == ".csv":
-        csv.write_csv(table, path)
-    else:
-        parquet.write_table(table, path)
+    content = io.BytesIO()
+    (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(table, content)
+    write_whole(path, content.getvalue())

@@ -168,6 +168,23 @@ def test_an_experiment_from_its_file_to_a_table_and_plots(
     assert set(json.loads(layers)) == {"1.weight", "3.weight"}
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--table", "none/t.md"], "there is no folder none"),
+     (["--export", "none/r.csv"], "there is no folder none"),
+     (["--export", "r.xls"], "must end in .parquet or .csv"),
+     (["--plots", "net.py/p"], "net.py/p: Not a directory")],
+    ids=["table", "export", "kind", "plots"],
+)  # fmt: skip
+def test_what_cannot_be_written_is_said_before_training(
+    folder: Path, option: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["experiment", "spec.toml", "-o", "r.sqlite", *option]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (folder / "r.sqlite").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.tool("arm-none-eabi-gcc", "unicorn", "capstone")
 def test_an_experiment_that_converts(folder: Path) -> None:

@@ -185,6 +185,32 @@ def test_another_file_is_not_taken_for_results(tmp_path: Path) -> None:
         Store(tmp_path / "none" / "a.sqlite")
 
 
+def test_every_damage_of_the_results_is_one_line(whole: Any, tmp_path: Path) -> None:
+    content = (whole[0] / "whole.sqlite").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for trial in range(120):
+        damaged = bytearray(content if trial % 3 else content[: random.integers(1, len(content))])
+        for place in random.integers(0, len(damaged), 1 + trial % 40):
+            damaged[place] ^= 1 << int(random.integers(8))
+        path = tmp_path / f"{trial}.sqlite"
+        path.write_bytes(damaged)
+        try:
+            with opened(path) as store:
+                store.finished()
+                store.rows()
+                store.add({"key": "k"})
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error) and path.name in str(error)
+    assert refused > 30
+    path.write_bytes(content)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE cells SET top1 = 'high'")
+    with opened(path) as store, pytest.raises(InputError, match="top1 is 'high'"):
+        store.rows()
+
+
 def test_export(whole: Any, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     from pyarrow import csv, parquet
