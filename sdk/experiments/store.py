@@ -96,11 +96,12 @@ class Store:
         with self._checked():
             found = [dict(row) for row in self._db.execute("SELECT * FROM cells ORDER BY key")]
             for row in found:
-                for name, value in row.items():
-                    if value is not None and not isinstance(
-                        value, _KINDS[COLUMNS[name].split()[0]]
-                    ):
+                for name, kind in COLUMNS.items():
+                    value = row.get(name)
+                    if value is not None and not isinstance(value, _KINDS[kind.split()[0]]):
                         raise TypeError(f"{name} is {value!r}")
+                if row.keys() != COLUMNS.keys():
+                    raise ValueError("other columns")
                 row["layers"] = json.loads(row["layers"]) if row["layers"] else {}
         return found
 
