@@ -1,28 +1,37 @@
 """Lottery tickets and linear mode connectivity: LeNet-300-100 on MNIST.
 
     python benchmarks/tickets.py run --seed 0      # and 1, 2: a quarter of an hour each
+    python benchmarks/tickets.py early --seed 0    # the same
     python benchmarks/tickets.py table --write
 
-Iterative magnitude pruning as in Frankle et al. (2020) and their code: a fifth of the weights
-left goes in each round, the smallest of the network, but for the output layer, which is not
-pruned; rewound to initialisation (Glorot, biases 0). 24,000 steps of Adam at 1.2e-3, constant,
-batches of 60.
+Iterative magnitude pruning in the ways of two papers; both rewind to initialisation (Glorot,
+biases 0) and train with Adam at 1.2e-3, constant, in batches of 60.
+
+`run` is Frankle et al. (2020) and their code: a fifth of the weights left goes in each round, the
+smallest of the network, but for the output layer, which is not pruned; 24,000 steps on all 60,000
+training images, and what counts is the accuracy at the end.
+
+`early` is Frankle and Carbin (2019): a fifth of each layer, a tenth of the output layer; 5,000
+training images are held out, and what counts is the accuracy at the step of the lowest
+validation loss, looked for every 100 steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from zeroskip.compression import Fit, samples
-from zeroskip.compression.training import accuracy, train_steps
+from zeroskip.compression.training import accuracy, scored, train_steps
 from zeroskip.models import LeNet300
 from zeroskip.pruning import connectivity, controls, tickets
 from zeroskip.tools import write_whole
@@ -34,26 +43,93 @@ ROUNDS: Final = 15
 SMALL, TINY = 7, 15  # rounds that leave 21 % and 3.5 % of the weights
 WEIGHTS, OUTPUT = 266_200, 1_000  # of the network, of its output layer
 SEEDS: Final = (0, 1, 2)
+HELD_OUT: Final = 5_000 / 60_000
+EVERY: Final = 100  # steps between two looks at the validation loss
+OUTPUT_POWER: Final = math.log(0.9) / math.log(0.8)  # the output layer goes at half the rate
+REINITIALISED: Final = 2  # new initialisations of a ticket
+
+
+class Earliest:
+    """Watches a training; keeps the accuracies of the step of the lowest validation loss."""
+
+    def __init__(self, model: nn.Module, data: samples.TrainingData) -> None:
+        self.model, self.data = model, data
+        self.loss, self.step, self.test = math.inf, 0, 0.0
+
+    def __call__(self, steps: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+        """As the progress bar of train_steps."""
+        for step in steps:
+            if step % EVERY == 0 and step:
+                self.look(step)
+            yield step
+        self.look(total)
+
+    def look(self, step: int) -> None:
+        loss = 0.0
+        for scores, labels in scored(self.model, self.data.validation):
+            loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+        if loss < self.loss:
+            self.loss, self.step, self.test = loss, step, accuracy(self.model, self.data.test)
+
+
+def early(seed: int, epochs: int, folder: str | None, out: Path) -> None:
+    """One seed: all rounds and new initialisations at two densities, with early stopping."""
+    torch.set_num_threads(1)
+    data = _prepared(samples.load("mnist", folder, validation=HELD_OUT))
+    fit = Fit(epochs, 1.2e-3, batch=60, decay="constant")
+    record = Record(out / f"early-{seed}.json", seed=seed, steps=fit.steps(data.train))
+    seen: list[Earliest] = []
+
+    def train(model: nn.Module, start: int, stop: int, noise: int) -> None:
+        seen.append(Earliest(model, data))
+        order = 1000 * seed + noise
+        train_steps(model, data.train, fit, order, start=start, stop=stop, progress=seen[-1])
+
+    def figures(model: nn.Module) -> dict[str, float]:
+        return {"step": seen[-1].step, "early": seen[-1].test, "end": accuracy(model, data.test)}
+
+    left = [0.8**i for i in range(1, ROUNDS + 1)]
+    found = tickets.tickets(
+        network(seed),
+        train,
+        record.figures["steps"],
+        left,
+        scope="layerwise",
+        powers={"fc3": OUTPUT_POWER},
+    )
+    for ticket in found:
+        record.say(f"round {ticket.round}", {"density": ticket.density, **figures(ticket.trained)})
+        for number in range(REINITIALISED if ticket.round in (SMALL, TINY) else 0):
+            drawn = 100 + 10 * seed + number
+            fresh = tickets.reinitialised(ticket, 0, lambda drawn=drawn: network(drawn))
+            train(fresh, 0, record.figures["steps"], 100 + number)
+            record.say(f"reinitialised {ticket.round}.{number}", figures(fresh))
+
+
+class Record:
+    """The figures of a run, written after each."""
+
+    def __init__(self, path: Path, **figures: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.figures = path, figures
+
+    def say(self, key: str, value: Any) -> None:
+        self.figures[key] = value
+        write_whole(self.path, (json.dumps(self.figures, indent=1) + "\n").encode())
+        print(f"{key}: {value}", flush=True)
 
 
 def run(seed: int, epochs: int, folder: str | None, out: Path) -> None:
     """One seed: all rounds, the controls at two densities, instability at three networks."""
     torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    data = samples.load("mnist", folder, validation=0)
-    train, test = (_prepared(s) for s in (data.train, data.test))
+    data = _prepared(samples.load("mnist", folder, validation=0))
+    train, test = data.train, data.test
     fit = Fit(epochs, 1.2e-3, batch=60, decay="constant")
     steps = fit.steps(train)
-    path = out / f"tickets-{seed}.json"
-    figures: dict[str, Any] = {"seed": seed, "steps": steps}
+    say = Record(out / f"tickets-{seed}.json", seed=seed, steps=steps).say
 
     def noisy(model: nn.Module, noise: int) -> None:
         train_steps(model, train, fit, 1000 * seed + noise)
-
-    def say(key: str, value: Any) -> None:
-        figures[key] = value
-        write_whole(path, (json.dumps(figures, indent=1) + "\n").encode())
-        print(f"{key}: {value}", flush=True)
 
     def rated(key: str, model: nn.Module, noise: int = 0) -> None:
         noisy(model, noise)
@@ -95,18 +171,26 @@ def network(seed: int) -> nn.Module:
     return model
 
 
-def _prepared(given: samples.Samples) -> samples.Samples:
+def _prepared(given: samples.TrainingData) -> samples.TrainingData:
     """As floats and flat, once for all steps."""
-    values, labels = given.batch(slice(None))
-    return samples.Samples(values.flatten(1), labels)
+
+    def flat(part: samples.Samples) -> samples.Samples:
+        values, labels = part.batch(slice(None))
+        return samples.Samples(values.flatten(1), labels)
+
+    parts = (flat(part) for part in (given.train, given.validation, given.test))
+    return samples.TrainingData(given.name, *parts)
+
+
+def cell(values: Iterable[float], digits: int = 2) -> str:
+    """Mean and spread of fractions, in percent."""
+    scaled = [100 * v for v in values]
+    spread = stdev(scaled) if len(scaled) > 1 else 0.0
+    return f"{mean(scaled):.{digits}f} ± {spread:.{digits}f}"
 
 
 def table(found: list[Mapping[str, Any]]) -> str:
-    """The committed page."""
-
-    def cell(values: list[float], digits: int = 2) -> str:
-        scaled = [100 * v for v in values]
-        return f"{mean(scaled):.{digits}f} ± {stdev(scaled) if len(scaled) > 1 else 0.0:.{digits}f}"
+    """The part of `run`."""
 
     def column(key: str) -> list[float]:
         return [f[key][1] if isinstance(f[key], list) else f[key] for f in found]
@@ -117,8 +201,6 @@ def table(found: list[Mapping[str, Any]]) -> str:
         "|---|---|---|---|",
     ]
     for number in range(ROUNDS + 1):
-        if any(f"round {number}" not in f for f in found):
-            continue
         left = 100 * mean(f[f"round {number}"][0] for f in found)
         extra = [
             cell(column(key)) if all(key in f for f in found) else "-"
@@ -135,8 +217,42 @@ def table(found: list[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def early_table(found: list[Mapping[str, Any]]) -> str:
+    """The part of `early`."""
+
+    def steps(rows: list[Mapping[str, float]]) -> str:
+        values = [row["step"] for row in rows]
+        return f"{mean(values):,.0f} ± {stdev(values) if len(values) > 1 else 0.0:,.0f}"
+
+    lines = [
+        EARLY_HEAD.format(seeds=len(found), new=REINITIALISED, steps=found[0]["steps"]),
+        "| weights left % | step of early stop | ticket then | ticket at the end "
+        "| re-initialised: step | then | at the end |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number in range(ROUNDS + 1):
+        rows = [f[f"round {number}"] for f in found]
+        again = [
+            f[f"reinitialised {number}.{i}"]
+            for f in found
+            for i in range(REINITIALISED)
+            if f"reinitialised {number}.{i}" in f
+        ]
+        cells = [f"{100 * mean(row['density'] for row in rows):.1f}"]
+        for group in (rows, again):
+            if not group:
+                cells += ["-"] * 3
+                continue
+            cells.append(steps(group))
+            cells += [cell(row[key] for row in group) for key in ("early", "end")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 HEAD: Final = """\
 # Lottery tickets and linear mode connectivity
+
+## At the end of training
 
 **Measured.** LeNet-300-100 on MNIST, test accuracy in percent after 24,000 steps (no early
 stopping), mean ± sample standard deviation over {seeds} seeds. float32, all 10,000 test images.
@@ -150,27 +266,46 @@ A random mask has the ticket's count in each layer; a re-initialised ticket has 
 """
 
 
+EARLY_HEAD: Final = """
+## With early stopping
+
+**Measured.** As Frankle and Carbin (2019) report it: test accuracy in percent at the step of the
+lowest loss on 5,000 validation images, which are not trained on; layers pruned by a fifth, the
+output layer by a tenth. Mean ± sample standard deviation over {seeds} seeds, {new} new
+initialisations each. {steps:,} steps of training where the paper has 50,000.
+
+    for seed in 0 1 2; do python benchmarks/tickets.py early --seed $seed; done
+    python benchmarks/tickets.py table --write
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("command", choices=["run", "early", "table"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, help="default: 24 of run, 16 of early")
     parser.add_argument("--data", help="folder of the data sets (default: $ZEROSKIP_DATA)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--write", action="store_true", help=TABLE.name)
     a = parser.parse_args()
     if a.command == "run":
-        run(a.seed, a.epochs, a.data, a.out)
-        return
-    paths = [a.out / f"tickets-{seed}.json" for seed in SEEDS]
-    found = [json.loads(path.read_text()) for path in paths if path.is_file()]
-    text = table(found)
+        return run(a.seed, a.epochs or 24, a.data, a.out)
+    if a.command == "early":
+        return early(a.seed, a.epochs or 16, a.data, a.out)
+    text = table(_found(a.out, "tickets")) + early_table(_found(a.out, "early"))
     if a.write:
         write_whole(TABLE, text.encode())
     else:
         print(text)
+
+
+def _found(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    """The results of the seeds that have run to the end."""
+    paths = [folder / f"{name}-{seed}.json" for seed in SEEDS]
+    found = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    return [f for f in found if f"round {ROUNDS}" in f]
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class Fit:
     augment: see samples.AUGMENTATIONS.
     distill: the share of the loss that compares with the unpruned network's answers (Hinton,
         Vinyals and Dean 2015, temperature 4) instead of with labels.
+    bfloat16: matrix products and convolutions in bfloat16 where the processor is fast at them
+        (see has_bfloat16), in float32 elsewhere.
     """
 
     epochs: int
@@ -81,6 +83,12 @@ class Fit:
         return -(-len(samples) // self.batch)
 
 
+def has_bfloat16() -> bool:
+    """Whether oneDNN has code for bfloat16 here (AVX-512, AMX, Arm's extension). Elsewhere
+    torch's own loops take eight times as long as float32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Training:
     """A model in training; `epoch` counts what is done. Random numbers come from torch's global
     generator, whose state is part of `state()`, so that a run that goes on from a checkpoint
@@ -100,6 +108,7 @@ class Training:
         self.model, self.samples, self.fit, self.pruner = model, samples, fit, pruner
         self.teacher = teacher if fit.distill else None
         self.epoch = 0
+        self._bfloat16 = fit.bfloat16 and has_bfloat16()
         self._layout = torch.contiguous_format
         if samples.values.ndim == 4:
             self._layout = (
@@ -194,7 +203,7 @@ class Training:
         torch.set_rng_state(state["random"])
 
     def _loss(self, values: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.fit.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             scores = self.model(values)
         scores = scores.float()
         loss = functional.cross_entropy(scores, labels)

@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from zeroskip import pruning  # noqa: E402
 from zeroskip.compression import checkpoint  # noqa: E402
 from zeroskip.compression.samples import Samples  # noqa: E402
-from zeroskip.compression.training import Fit, Training, accuracy  # noqa: E402
+from zeroskip.compression.training import Fit, Training, accuracy, train_steps  # noqa: E402
 from zeroskip.errors import InputError  # noqa: E402
 
 EPOCHS = 4
@@ -101,3 +101,17 @@ def test_weights_are_learnt_and_decay_spares_biases() -> None:
     }  # fmt: skip
     for name, parameter in run.model.named_parameters():
         assert decays[id(parameter)] == (1e-4 if name.endswith("weight") else 0)
+
+
+def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def weights(bfloat16: bool) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+        train_steps(model, samples(), Fit(1, 1e-2, batch=13, bfloat16=bfloat16), seed=0)
+        return model[1].weight.detach()
+
+    monkeypatch.setattr("zeroskip.compression.training.has_bfloat16", lambda: False)
+    assert torch.equal(weights(True), weights(False))
+    monkeypatch.setattr("zeroskip.compression.training.has_bfloat16", lambda: True)
+    assert not torch.equal(weights(True), weights(False))
+    assert torch.allclose(weights(True), weights(False), atol=5e-3)
