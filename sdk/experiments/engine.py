@@ -7,7 +7,7 @@ with the cell, so that it gives the same result alone, in any order and on any m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,7 +24,7 @@ from zeroskip.compression.pipeline import correct
 from zeroskip.errors import InputError, MissingToolError, ZeroSkipError
 from zeroskip.experiments import metrics, protocols
 from zeroskip.experiments.cells import CONTROL, Cell, grid, key
-from zeroskip.experiments.spec import Conversion, Spec, stage_of
+from zeroskip.experiments.spec import TICKET, Conversion, Spec, stage_of
 from zeroskip.experiments.store import Row, Store
 from zeroskip.pruning import capacity
 from zeroskip.tools import has_package
@@ -59,15 +59,36 @@ def run(
     todo = [cell for cell, k in zip(cells, keys, strict=True) if k not in done]
     work = store.path.with_name(store.path.name + ".work").resolve()
     work.mkdir(exist_ok=True)
-    first = [cell for cell in todo if cell.method is None]
     rest = [cell for cell in todo if cell.method is not None]
+    first = [cell for cell in todo if cell.method is None] + _lost(spec, cells, rest, done, work)
     with _backend(engine, jobs, address) as parallel:
         for phase, what in ((first, "controls"), (rest, "cells")):
             found = parallel([(spec, cell, work, folder) for cell in phase])
             for row in progress(found, len(phase), what):
-                store.add(row)
+                if row["key"] not in done:
+                    store.add(row)
     rows = {row["key"]: row for row in store.rows()}
     return [rows[k] for k in keys]
+
+
+def _lost(
+    spec: Spec, cells: Iterable[Cell], todo: Iterable[Cell], done: Set[str], work: Path
+) -> list[Cell]:
+    """Finished controls whose networks have gone, and that a cell of `todo` starts from: trained
+    again at first, once, rather than by each cell that misses them."""
+    needed = {
+        (cell.model, cell.seed)
+        for cell in todo
+        if cell.method is not None and stage_of(cell.method) in ("after", TICKET)
+    }
+    return [
+        cell
+        for cell in cells
+        if cell.method is None
+        and (cell.model, cell.seed) in needed
+        and key(spec, cell) in done
+        and not _control_path(spec, cell, work).is_file()
+    ]
 
 
 @contextmanager

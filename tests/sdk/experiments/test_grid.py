@@ -93,6 +93,28 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     assert [result(r) for r in again] == [result(r) for r in rows]
 
 
+def test_controls_that_have_gone_are_trained_again_once(
+    whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rows = whole
+    path = folder / "moved.sqlite"  # without the folder of its controls
+    shutil.copy(folder / "whole.sqlite", path)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM cells WHERE seed = 1 AND method = 'magnitude, after'")
+    ran = []
+    real = engine.run_cell
+
+    def counted(*arguments: Any) -> Any:
+        ran.append((arguments[1].seed, arguments[1].sparsity))
+        return real(*arguments)
+
+    monkeypatch.setattr(engine, "run_cell", counted)
+    with opened(path) as store:
+        again = experiments.run(experiments.load(folder / "spec.toml"), store)
+    assert ran == [(1, 0.0), (1, 0.5), (1, 0.9)]  # as its own cell, before those that need it
+    assert [result(r) for r in again] == [result(r) for r in rows]
+
+
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
     text = spec.read_text().replace('method = "set"', 'method = "surgery"\noptions = {power = -1}')
     spec.write_text(text.replace("seeds = [0, 1]", "seeds = [0]"))
