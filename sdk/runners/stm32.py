@@ -116,6 +116,17 @@ class Bootloader:
             raise FlashError(
                 f"no STM32 bootloader answers on {self._port}: set BOOT0 high and reset the board"
             )
+        try:
+            return self._commands()
+        except FlashError:
+            # It answered late, and has half a command since: the second of two _SYNC. What it
+            # was asked now was its other half and half of the next, which one byte completes.
+            self._serial.write(bytes((_SYNC,)))
+            if self._serial.read(1) != bytes((_NACK,)):
+                raise
+            return self._commands()
+
+    def _commands(self) -> bytes:
         self._command(_GET, "list its commands")
         count = self._take(1)[0]
         found = self._take(count + 1)

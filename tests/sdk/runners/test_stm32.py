@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ class Device:
         self.flip_at: int | None = None
         self.refuse_write_at: int | None = None
         self.wrong_sync = b""
+        self.late_s = 0.0
         self.order: list[int] = []
         self.erased = False
         self.started: int | None = None
@@ -62,6 +64,7 @@ class Device:
     def _synchronise(self) -> None:
         while self._take(1) != b"\x7f" or self.silent:
             pass
+        time.sleep(self.late_s)
         self._say(self.wrong_sync or ACK)
 
     def _command(self, code: int) -> None:
@@ -132,6 +135,13 @@ def test_firmware_is_written_and_read_back(device: Device, legacy: bool, tmp_pat
         assert device.flash[address - 0x08000000 :][: len(data)] == data
     assert device.started == work.pieces[0][0] == 0x08000000
     assert device.order == sorted(device.order, reverse=True) and device.order[-1] == 0
+
+
+def test_a_bootloader_that_answers_late_is_not_out_of_step(device: Device, tmp_path: Path) -> None:
+    device.late_s = 1.3  # longer than the first byte is waited for: the second is half a command
+    work = job(tmp_path, board(), port=device.port)
+    assert RUNNER.write(board(), work)
+    assert device.started == 0x08000000
 
 
 def test_segments_that_share_a_block_are_written_at_once(device: Device) -> None:
