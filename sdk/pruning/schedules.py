@@ -50,45 +50,40 @@ class OneShot:
 
 
 @dataclass(frozen=True)
-class Iterative:
+class _Rounds:
+    """`rounds` cuts, `every` steps apart from `begin`."""
+
+    final: float
+    rounds: int
+    every: int
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.final, rounds=self.rounds, every=self.every, begin=self.begin)
+
+    @property
+    def last(self) -> int:
+        return self.begin + (self.rounds - 1) * self.every
+
+    def _done(self, step: int) -> int:
+        """How many cuts there have been at `step`."""
+        return 0 if step < self.begin else min(self.rounds, 1 + (step - self.begin) // self.every)
+
+
+class Iterative(_Rounds):
     """`rounds` equal cuts, `every` steps apart from `begin`: after i of n, final * i / n
     (Han et al. 2015, with retraining between the cuts)."""
 
-    final: float
-    rounds: int
-    every: int
-    begin: int = 0
-
-    def __post_init__(self) -> None:
-        _check(self.final, rounds=self.rounds, every=self.every, begin=self.begin)
-
-    @property
-    def last(self) -> int:
-        return self.begin + (self.rounds - 1) * self.every
-
     def sparsity(self, step: int) -> float:
-        return self.final * _rounds_done(step, self.begin, self.every, self.rounds) / self.rounds
+        return self.final * self._done(step) / self.rounds
 
 
-@dataclass(frozen=True)
-class Exponential:
+class Exponential(_Rounds):
     """`rounds` cuts that each remove the same fraction of what is left, `every` steps apart:
     density (1 - final)^(i / n) after i of n (Frankle and Carbin 2019)."""
 
-    final: float
-    rounds: int
-    every: int
-    begin: int = 0
-
-    def __post_init__(self) -> None:
-        _check(self.final, rounds=self.rounds, every=self.every, begin=self.begin)
-
-    @property
-    def last(self) -> int:
-        return self.begin + (self.rounds - 1) * self.every
-
     def sparsity(self, step: int) -> float:
-        done = _rounds_done(step, self.begin, self.every, self.rounds)
+        done = self._done(step)
         if done == self.rounds:
             return self.final
         return float(1 - (1 - self.final) ** (done / self.rounds))
@@ -147,7 +142,3 @@ def make(name: str, final: float, steps: int, rounds: int = 10) -> Schedule:
         case "cubic":
             return Cubic(final, end=steps, every=max(1, steps // 100))
     raise InputError(f"schedule '{name}' must be one of {', '.join(NAMES)}")
-
-
-def _rounds_done(step: int, begin: int, every: int, rounds: int) -> int:
-    return 0 if step < begin else min(rounds, 1 + (step - begin) // every)
