@@ -15,7 +15,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, data_required: bool)
     """MODEL, --data and --data-folder."""
     parser.add_argument(
         "model", metavar="MODEL", nargs=None if data_required else "?",
-        help="FILE.py:factory (factory() gives a module) or FILE.pt2",
+        help="FILE.py:factory or module:factory, a function that gives a module; or FILE.pt2",
     )  # fmt: skip
     parser.add_argument(
         "--data", required=data_required,
