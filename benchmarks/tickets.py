@@ -182,11 +182,11 @@ def _prepared(given: samples.TrainingData) -> samples.TrainingData:
     return samples.TrainingData(given.name, *parts)
 
 
-def cell(values: Iterable[float], digits: int = 2) -> str:
-    """Mean and spread of fractions, in percent."""
-    scaled = [100 * v for v in values]
-    spread = stdev(scaled) if len(scaled) > 1 else 0.0
-    return f"{mean(scaled):.{digits}f} ± {spread:.{digits}f}"
+def cell(values: Iterable[float], scale: float = 100, form: str = ".2f") -> str:
+    """Mean and spread, of fractions in percent."""
+    parts = [scale * v for v in values]
+    shown = [mean(parts), stdev(parts)] if len(parts) > 1 else parts
+    return " ± ".join(format(v, form) for v in shown)
 
 
 def table(found: list[Mapping[str, Any]]) -> str:
@@ -219,11 +219,6 @@ def table(found: list[Mapping[str, Any]]) -> str:
 
 def early_table(found: list[Mapping[str, Any]]) -> str:
     """The part of `early`."""
-
-    def steps(rows: list[Mapping[str, float]]) -> str:
-        values = [row["step"] for row in rows]
-        return f"{mean(values):,.0f} ± {stdev(values) if len(values) > 1 else 0.0:,.0f}"
-
     lines = [
         EARLY_HEAD.format(seeds=len(found), new=REINITIALISED, steps=found[0]["steps"]),
         "| weights left % | step of early stop | ticket then | ticket at the end "
@@ -240,11 +235,8 @@ def early_table(found: list[Mapping[str, Any]]) -> str:
         ]
         cells = [f"{100 * mean(row['density'] for row in rows):.1f}"]
         for group in (rows, again):
-            if not group:
-                cells += ["-"] * 3
-                continue
-            cells.append(steps(group))
-            cells += [cell(row[key] for row in group) for key in ("early", "end")]
+            step, *others = [[row[key] for row in group] for key in ("step", "early", "end")]
+            cells += [cell(step, 1, ",.0f"), *map(cell, others)] if group else ["-"] * 3
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -294,18 +286,22 @@ def main() -> None:
         return run(a.seed, a.epochs or 24, a.data, a.out)
     if a.command == "early":
         return early(a.seed, a.epochs or 16, a.data, a.out)
-    text = table(_found(a.out, "tickets")) + early_table(_found(a.out, "early"))
+    text = table(_found(a.out, "tickets", "instability random mask"))
+    text += early_table(_found(a.out, "early", f"reinitialised {TINY}.{REINITIALISED - 1}"))
     if a.write:
         write_whole(TABLE, text.encode())
     else:
         print(text)
 
 
-def _found(folder: Path, name: str) -> list[Mapping[str, Any]]:
-    """The results of the seeds that have run to the end."""
+def _found(folder: Path, name: str, last: str) -> list[Mapping[str, Any]]:
+    """The results of the seeds that have run to the end, to the figure `last`."""
     paths = [folder / f"{name}-{seed}.json" for seed in SEEDS]
     found = [json.loads(path.read_text()) for path in paths if path.is_file()]
-    return [f for f in found if f"round {ROUNDS}" in f]
+    ended = [f for f in found if last in f]
+    if not ended:
+        raise SystemExit(f"no whole results {name}-SEED.json in {folder}")
+    return ended
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ class Fit:
 
 
 def has_bfloat16() -> bool:
-    """Whether oneDNN has code for bfloat16 here (AVX-512, AMX, Arm's extension). Elsewhere
-    torch's own loops take eight times as long as float32."""
+    """Whether oneDNN has code for bfloat16 here (AVX-512, AMX, Arm's extension); elsewhere
+    torch's own loops are far slower than float32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from zeroskip.experiments.spec import MethodSpec, Spec, names
+from zeroskip.experiments.spec import Conversion, MethodSpec, Spec, names
 
 CONTROL: Final = "unpruned"
 
@@ -45,12 +45,21 @@ def grid(spec: Spec) -> list[Cell]:
 
 def key(spec: Spec, cell: Cell) -> str:
     """Equal for cells that give the same result: a hash of all that decides about it."""
+    return _hash(spec, cell, spec.conversion(cell.seed))
+
+
+def control_key(spec: Spec, cell: Cell) -> str:
+    """Equal for cells that start from the same trained control; conversion has no part in it."""
+    return _hash(spec, Cell(cell.model, cell.seed, CONTROL), None)
+
+
+def _hash(spec: Spec, cell: Cell, convert: Conversion | None) -> str:
     content: dict[str, Any] = {
         "data": [spec.data, spec.validation],
         "model": [cell.model, spec.fingerprint(cell.model)],
         "seed": cell.seed,
         "train": asdict(spec.train),
-        "convert": None if spec.convert is None else asdict(spec.convert),
+        "convert": None if convert is None else asdict(replace(convert, seeds=())),
     }
     if spec.data_fingerprint:
         content["file"] = spec.data_fingerprint

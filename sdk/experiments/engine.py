@@ -7,9 +7,10 @@ with the cell, so that it gives the same result alone, in any order and on any m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from zeroskip.compression import checkpoint, samples
 from zeroskip.compression.pipeline import correct
 from zeroskip.errors import InputError, MissingToolError, ZeroSkipError
 from zeroskip.experiments import metrics, protocols
-from zeroskip.experiments.cells import CONTROL, Cell, grid, key
+from zeroskip.experiments.cells import CONTROL, Cell, control_key, grid, key
 from zeroskip.experiments.spec import TICKET, Conversion, Spec, stage_of
 from zeroskip.experiments.store import Row, Store
 from zeroskip.pruning import capacity
@@ -56,37 +57,40 @@ def run(
     cells = grid(spec)
     keys = [key(spec, cell) for cell in cells]
     done = store.finished()
-    todo = [cell for cell, k in zip(cells, keys, strict=True) if k not in done]
+    todo = {k: cell for cell, k in zip(cells, keys, strict=True) if k not in done}
     work = store.path.with_name(store.path.name + ".work").resolve()
     work.mkdir(exist_ok=True)
-    rest = [cell for cell in todo if cell.method is not None]
-    first = [cell for cell in todo if cell.method is None] + _lost(spec, cells, rest, done, work)
+    first = [cell for cell in todo.values() if cell.method is None]
+    rest = [cell for cell in todo.values() if cell.method is not None]
+    phases = (
+        ("controls", spec, first),
+        ("lost controls", replace(spec, convert=None), _lost(spec, cells, todo, work)),
+        ("cells", spec, rest),
+    )
     with _backend(engine, jobs, address) as parallel:
-        for phase, what in ((first, "controls"), (rest, "cells")):
-            found = parallel([(spec, cell, work, folder) for cell in phase])
-            for row in progress(found, len(phase), what):
-                if row["key"] not in done:
+        for what, given, some in phases:
+            found = parallel([(given, cell, work, folder) for cell in some])
+            for row in progress(found, len(some), what):
+                if row["key"] in todo:
                     store.add(row)
     rows = {row["key"]: row for row in store.rows()}
     return [rows[k] for k in keys]
 
 
-def _lost(
-    spec: Spec, cells: Iterable[Cell], todo: Iterable[Cell], done: Set[str], work: Path
-) -> list[Cell]:
+def _lost(spec: Spec, cells: Iterable[Cell], todo: Mapping[str, Cell], work: Path) -> list[Cell]:
     """Finished controls whose networks have gone, and that a cell of `todo` starts from: trained
     again at first, once, rather than by each cell that misses them."""
-    needed = {
+    started = {
         (cell.model, cell.seed)
-        for cell in todo
+        for cell in todo.values()
         if cell.method is not None and stage_of(cell.method) in ("after", TICKET)
     }
     return [
         cell
         for cell in cells
         if cell.method is None
-        and (cell.model, cell.seed) in needed
-        and key(spec, cell) in done
+        and cell not in todo.values()
+        and (cell.model, cell.seed) in started
         and not _control_path(spec, cell, work).is_file()
     ]
 
@@ -228,8 +232,8 @@ def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
         "collapsed": len(capacity.collapsed(trained.masks)),
         "layers": capacity.densities(trained.masks),
     }
-    if spec.convert is not None and (not spec.convert.seeds or cell.seed in spec.convert.seeds):
-        row |= converted(model, spec.convert, train, test)
+    if (how := spec.conversion(cell.seed)) is not None:
+        row |= converted(model, how, train, test)
     return row
 
 
@@ -262,8 +266,7 @@ def _samples(
 
 
 def _control_path(spec: Spec, cell: Cell, work: Path) -> Path:
-    control = Cell(cell.model, cell.seed, CONTROL)
-    return work / f"{key(spec, control)}.pt"
+    return work / f"{control_key(spec, cell)}.pt"
 
 
 def _control(bench: protocols.Bench, work: Path) -> nn.Module:

@@ -117,6 +117,12 @@ class Spec:
         path, _, factory = model.rpartition(":")
         return f"{self.folder / path}:{factory}" if path.endswith(".py") else model
 
+    def conversion(self, seed: int) -> Conversion | None:
+        """How the networks of a seed are converted; None for not at all."""
+        if self.convert is None or (self.convert.seeds and seed not in self.convert.seeds):
+            return None
+        return self.convert
+
     def fingerprint(self, model: str) -> str:
         """What of the model's file decides about results: its content."""
         path = model.rpartition(":")[0]

@@ -15,6 +15,7 @@ pytest.importorskip("joblib")
 from zeroskip import experiments  # noqa: E402
 from zeroskip.errors import InputError, MissingToolError  # noqa: E402
 from zeroskip.experiments import engine, tables  # noqa: E402
+from zeroskip.experiments.cells import control_key  # noqa: E402
 from zeroskip.experiments.store import Store, opened  # noqa: E402
 
 
@@ -155,7 +156,18 @@ def test_keys_depend_on_what_decides_about_results(spec: Path) -> None:
     assert not set(keys()) & set(first)
     spec.write_text(text.replace("rate = 3e-3", "rate = 2e-3"))
     assert len(set(keys()) & set(first)) == 2  # the controls stay
+    board = '\n[convert]\nboard = "nucleo-l4r5zi"\n'
+    spec.write_text(text + board + "seeds = [1]\n")
+    assert len(set(keys()) & set(first)) == len(first) // 2  # seed 0 is not converted
+    one, partly = keys(), experiments.load(spec)
+    spec.write_text(text + board)
+    assert set(one) - set(first) < set(keys())  # nor does it matter to seed 1 that seed 0 is
     spec.write_text(text)
+    cells = experiments.grid(partly)
+    control = {
+        control_key(loaded, cell) for loaded in (partly, experiments.load(spec)) for cell in cells
+    }
+    assert len(control) == 2  # one network per seed
     (spec.parent / "net.py").write_text("# changed\n" + (spec.parent / "net.py").read_text())
     assert not set(keys()) & set(first)
 
