@@ -181,7 +181,11 @@ def run_cell(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
     row = _blank(spec, cell)
     begun = time.monotonic()
     try:
-        row |= _judged(spec, cell, work, folder)
+        train, test = _samples(spec.data_path, spec.data_fingerprint, spec.validation, folder)
+        model, found = _trained(spec, cell, work, train, test)
+        row |= found  # kept even where the conversion fails
+        if (how := spec.conversion(cell.seed)) is not None:
+            row |= converted(model, how, train, test)
     except ZeroSkipError as error:
         row["error"] = str(error).partition("\n")[0]
     except Exception as error:  # a user's model or plugin may fail in any way
@@ -211,8 +215,10 @@ def _place(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("model", "seed", "method", "ablation", "sparsity"))
 
 
-def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
-    train, test = _samples(spec.data_path, spec.data_fingerprint, spec.validation, folder)
+def _trained(
+    spec: Spec, cell: Cell, work: Path, train: samples.Samples, test: samples.Samples
+) -> tuple[nn.Module, Row]:
+    """The cell's network, and ShrinkBench's metrics of it."""
     bench = protocols.Bench(spec, cell, train, test, lambda: _control(bench, work))
     trained = protocols.run(bench)
     model = trained.model.eval()
@@ -220,7 +226,7 @@ def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
         checkpoint.save(_control_path(spec, cell, work), model.state_dict())
     counted = metrics.size(model, train.values[:1])
     top1, top5 = metrics.top(model, test, (1, 5))
-    row: Row = {
+    return model, {
         "top1": top1,
         "top5": top5,
         "top1_pruned": trained.pruned,
@@ -232,9 +238,6 @@ def _judged(spec: Spec, cell: Cell, work: Path, folder: str | None) -> Row:
         "collapsed": len(capacity.collapsed(trained.masks)),
         "layers": capacity.densities(trained.masks),
     }
-    if (how := spec.conversion(cell.seed)) is not None:
-        row |= converted(model, how, train, test)
-    return row
 
 
 def converted(

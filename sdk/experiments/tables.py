@@ -49,10 +49,11 @@ class Line:
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:
-    """Cells without an error, by model, sparsity and falling accuracy."""
+    """Cells that were trained (their conversion may have failed), by model, sparsity and falling
+    accuracy."""
     groups: dict[tuple[str, str, str, float], list[Row]] = {}
     for row in rows:
-        if not row.get("error"):
+        if row["top1"] is not None:
             place = (row["model"], row["method"], row["ablation"], row["sparsity"])
             groups.setdefault(place, []).append(row)
     found = [Line(*place, tuple(cells)) for place, cells in groups.items()]

@@ -129,6 +129,19 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
         assert not {row["key"] for row in failed} & store.finished()  # tried again next time
 
 
+def test_a_cell_that_cannot_be_converted_keeps_its_accuracy(spec: Path) -> None:
+    (spec.parent / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Softsign()"))
+    text = spec.read_text().replace("seeds = [0, 1]", "seeds = [0]")
+    text = text[: text.index("[[methods]]")] + '[convert]\nboard = "nucleo-l4r5zi"\n'
+    spec.write_text(text + '[[methods]]\nmethod = "random"\n')
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store)
+        assert not store.finished()
+    assert all("is not supported" in row["error"] for row in rows)
+    assert all(row["top1"] > 0.1 and row["bytes"] is None for row in rows)
+    assert len(tables.lines(rows)) == len(rows) == 3
+
+
 def test_a_cell_that_kills_its_process_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
     (spec.parent / "net.py").write_text(
         NET + "    \ndef crash():\n    import os\n    os.kill(os.getpid(), 9)\n"
