@@ -89,9 +89,7 @@ def rows(name: str) -> list[Row]:
     """The finished cells of an experiment, in its order."""
     spec = experiments.load(FOLDER / f"{name}.toml")
     with opened(FOLDER / f"{name}.sqlite") as store:
-        found = {row["key"]: row for row in store.rows()}
-    keys = (experiments.key(spec, cell) for cell in experiments.grid(spec))
-    return [found[key] for key in keys if key in found]
+        return experiments.finished(spec, store)
 
 
 def page() -> str:

@@ -6,11 +6,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zeroskip.cli.table import render
 from zeroskip.cli.training import bars, need
 from zeroskip.errors import InputError
 from zeroskip.tools import write_whole
+
+if TYPE_CHECKING:
+    from zeroskip.experiments import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,20 +55,13 @@ def run(args: argparse.Namespace) -> int:
         check_export(args.export)
     if args.plots is not None:
         plots.check()
-        args.plots.mkdir(parents=True, exist_ok=True)
     spec = experiments.load(args.spec)
-    with opened(args.output or args.spec.with_suffix(".sqlite")) as store:
-        if args.dry_run:
-            done = store.finished()
-            cells = experiments.grid(spec)
-            for cell in cells:
-                there = experiments.key(spec, cell) in done
-                print(
-                    f"{cell.model}  seed {cell.seed}  {100 * cell.sparsity:g} %  {cell.row}"
-                    + ("  (there)" if there else "")
-                )
-            print(f"{len(cells)} cells")
-            return 0
+    output = args.output or args.spec.with_suffix(".sqlite")
+    if args.dry_run:
+        return _list(spec, output)
+    if args.plots is not None:
+        args.plots.mkdir(parents=True, exist_ok=True)
+    with opened(output) as store:
         folder = None if args.data_folder is None else str(args.data_folder)
         rows = experiments.run(
             spec, store, jobs=args.jobs, engine=args.engine, address=args.ray_address,
@@ -89,3 +86,20 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _list(spec: Spec, output: Path) -> int:
+    """Print the cells, and which of them `output` has; nothing is written."""
+    from zeroskip import experiments
+    from zeroskip.experiments.store import opened
+
+    done: set[str] = set()
+    if output.is_file():
+        with opened(output) as store:
+            done = store.finished()
+    cells = experiments.grid(spec)
+    for cell in cells:
+        there = "  (there)" if experiments.key(spec, cell) in done else ""
+        print(f"{cell.model}  seed {cell.seed}  {100 * cell.sparsity:g} %  {cell.row}{there}")
+    print(f"{len(cells)} cells")
+    return 0

@@ -73,10 +73,12 @@ def run(args: argparse.Namespace) -> int:
     from zeroskip import pruning
     from zeroskip.compression import samples, source
     from zeroskip.compression.training import accuracy, check_fit
-    from zeroskip.pruning import capacity
+    from zeroskip.pruning import capacity, scopes
 
     found = pruning.method(args.method)
-    wanted = _sparsity(args.sparsity, args.scope or found.scope)
+    scope = args.scope or found.scope
+    _check(args, found)
+    wanted = _sparsity(args.sparsity, scope)
     origin = source.load(args.model)
     data = None if args.data is None else samples.load(args.data, args.data_folder, 0)
     torch.manual_seed(args.seed)
@@ -84,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if data is not None:
         check_fit(model, data)
     shape = source.input_shape(model) if data is None else data.shape
-    if data is None and (found.needs_data or args.epochs or args.train_epochs):
-        raise InputError(f"pruning method '{args.method}' or training needs --data")
+    scopes.check(wanted, list(pruning.targets(model, origin.select, args.exclude)), scope)
     options: dict[str, Any] = {
         "select": origin.select,
         "exclude": tuple(args.exclude),
@@ -96,14 +97,12 @@ def run(args: argparse.Namespace) -> int:
         options["example"] = torch.zeros((1, *shape))
     _train(args, model, data, args.train_epochs)
     if args.critical:
-        if found.scorer is None:
-            raise InputError(f"--critical: method '{args.method}' prunes while it trains")
         critical = capacity.critical_compression(
             model, args.method, scope=args.scope, iterations=args.iterations, invert=args.invert,
             **options,
         )  # fmt: skip
         print(f"critical compression {critical:,.1f}: beyond it a layer has no weight left")
-    if found.scorer is None:
+    if _trains(found):
         masks = _while_training(args, model, data, found, wanted, options)
     else:
         masks = pruning.prune(
@@ -123,6 +122,38 @@ def run(args: argparse.Namespace) -> int:
     write_whole(args.output, source.saved(model, shape))
     print(f"{args.output}: written; zeroskip convert takes it")
     return 0
+
+
+def _trains(method: Method) -> bool:
+    """Whether the method prunes while the network trains, not at once."""
+    return method.stages == ("during",)
+
+
+def _check(args: argparse.Namespace, method: Method) -> None:
+    """What can be said before anything is loaded or trained. Raises InputError."""
+    for name in ("epochs", "train_epochs"):
+        if (value := getattr(args, name)) < 0:
+            raise InputError(f"--{name.replace('_', '-')} {value} must not be negative")
+    if args.score_samples < 1:
+        raise InputError(f"--score-samples {args.score_samples} must be at least 1")
+    if args.iterations is not None and args.iterations < 1:
+        raise InputError(f"--iterations {args.iterations} must be at least 1")
+    if args.data is None and (method.needs_data or args.epochs or args.train_epochs):
+        raise InputError(f"pruning method '{method.name}' or training needs --data")
+    if not _trains(method):
+        return
+    if not hasattr(method.options, "for_run"):
+        raise InputError(
+            f"method '{method.name}' aims at no sparsity of its own: use zeroskip.pruning.attach"
+        )
+    refused = ["iterations", "critical"]
+    if method.scorer is None:
+        refused += ["scope", "invert"]
+    for name in refused:
+        if getattr(args, name):
+            raise InputError(f"--{name}: method '{method.name}' prunes while it trains")
+    if not args.epochs or args.data is None:
+        raise InputError(f"method '{method.name}' prunes while it trains: give --epochs and --data")
 
 
 def _list() -> int:
@@ -156,8 +187,6 @@ def _sparsity(text: str | None, scope: str) -> float | dict[str, float]:
 def _score_data(data: TrainingData | None, args: argparse.Namespace) -> Data | None:
     from zeroskip.pruning import Data
 
-    if args.score_samples < 1:
-        raise InputError(f"--score-samples {args.score_samples} must be at least 1")
     if data is None:
         return None
     rows = data.train.per_class(args.score_samples, args.seed)
@@ -191,15 +220,14 @@ def _while_training(
     from zeroskip import pruning
     from zeroskip.compression.training import Fit
 
-    for name in ("iterations", "scope"):
-        if getattr(args, name) is not None:
-            raise InputError(f"--{name}: method '{found.name}' prunes while it trains")
-    if args.invert:
-        raise InputError(f"--invert: method '{found.name}' prunes while it trains")
-    if not args.epochs or data is None:
-        raise InputError(f"method '{found.name}' prunes while it trains: give --epochs and --data")
+    assert data is not None
     steps = Fit(args.epochs, args.rate, args.optimizer, args.batch).steps(data.train)
-    pruner = pruning.attach(found.name, model, sparsity=wanted, steps=steps, **options)
+    if found.scorer is not None:
+        options |= {"scope": args.scope or found.scope, "invert": args.invert}
+    pruner = pruning.attach(
+        found.name, model, sparsity=wanted, steps=max(1, round(pruning.MASKS_FINAL * steps)),
+        **options,
+    )  # fmt: skip
     _train(args, model, data, args.epochs, pruner)
     pruner.finish()
     return pruning.masks_of(model, options["select"], options["exclude"])

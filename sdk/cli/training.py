@@ -73,11 +73,14 @@ def sparsity(text: str) -> float | dict[str, float]:
         if "=" not in text:
             return float(text)
         pairs = [part.split("=") for part in text.split(",")]
-        return {name: float(value) for name, value in pairs}
+        result = {name: float(value) for name, value in pairs}
     except ValueError:
         raise InputError(
             f"--sparsity {text} must be a number, or like conv1=0.6,fc1=0.98"
         ) from None
+    if len(result) < len(pairs):
+        raise InputError(f"--sparsity {text} names a layer twice")
+    return result
 
 
 def bars(quiet: bool) -> Any:

@@ -6,7 +6,7 @@ Needs torch and joblib.
 
 from zeroskip.experiments import plots, tables
 from zeroskip.experiments.cells import Cell, grid, key
-from zeroskip.experiments.engine import run
+from zeroskip.experiments.engine import finished, run
 from zeroskip.experiments.spec import Spec, load, parse
 from zeroskip.experiments.store import Store, export
 
@@ -15,6 +15,7 @@ __all__ = [
     "Spec",
     "Store",
     "export",
+    "finished",
     "grid",
     "key",
     "load",

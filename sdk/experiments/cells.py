@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from zeroskip.experiments.spec import Conversion, MethodSpec, Spec, names
+from zeroskip.experiments.spec import Conversion, MethodSpec, Spec, names, sparsities
 
 CONTROL: Final = "unpruned"
 
@@ -38,7 +38,7 @@ def grid(spec: Spec) -> list[Cell]:
             for ablation in method.ablations:
                 cells += [
                     replace(control, label=label, method=method, ablation=ablation, sparsity=s)
-                    for s in spec.sparsities
+                    for s in sparsities(spec, method)
                 ]
     return cells
 

@@ -25,7 +25,7 @@ from zeroskip.compression.pipeline import correct
 from zeroskip.errors import InputError, MissingToolError, ZeroSkipError
 from zeroskip.experiments import metrics, protocols
 from zeroskip.experiments.cells import CONTROL, Cell, control_key, grid, key
-from zeroskip.experiments.spec import TICKET, Conversion, Spec, stage_of
+from zeroskip.experiments.spec import Conversion, Spec, needs_control, stage_of
 from zeroskip.experiments.store import Row, Store
 from zeroskip.pruning import capacity
 from zeroskip.tools import has_package
@@ -50,14 +50,14 @@ def run(
 
     folder: where the data sets are. Trained controls are kept beside the store, in a folder
     NAME.work, which may be deleted afterwards; under Ray it must be one that all nodes share.
-    A cell that fails is stored with its error, and tried again the next time.
+    A cell that fails is stored with its error, and tried again the next time; one whose control
+    failed is not tried.
     """
     if jobs < 1:
         raise InputError(f"jobs {jobs} must be at least 1")
     cells = grid(spec)
-    keys = [key(spec, cell) for cell in cells]
     done = store.finished()
-    todo = {k: cell for cell, k in zip(cells, keys, strict=True) if k not in done}
+    todo = {k: cell for cell in cells if (k := key(spec, cell)) not in done}
     work = store.path.with_name(store.path.name + ".work").resolve()
     work.mkdir(exist_ok=True)
     first = [cell for cell in todo.values() if cell.method is None]
@@ -69,12 +69,28 @@ def run(
     )
     with _backend(engine, jobs, address) as parallel:
         for what, given, some in phases:
-            found = parallel([(given, cell, work, folder) for cell in some])
-            for row in progress(found, len(some), what):
+            ready = [cell for cell in some if _control_there(spec, cell, work)]
+            found = parallel([(given, cell, work, folder) for cell in ready])
+            for row in progress(found, len(ready), what):
                 if row["key"] in todo:
                     store.add(row)
+            for cell in some:
+                if cell not in ready:
+                    store.add(_blank(spec, cell) | {"error": "its control failed"})
+    return finished(spec, store)
+
+
+def finished(spec: Spec, store: Store) -> list[Row]:
+    """What `store` has of the grid, in its order, under the labels of `spec`."""
     rows = {row["key"]: row for row in store.rows()}
-    return [rows[k] for k in keys]
+    keys = [(key(spec, cell), cell) for cell in grid(spec)]
+    return [rows[k] | {"method": cell.label} for k, cell in keys if k in rows]
+
+
+def _control_there(spec: Spec, cell: Cell, work: Path) -> bool:
+    """False for a cell that starts from a control of which there is no network."""
+    needed = cell.method is not None and needs_control(cell.method)
+    return not needed or _control_path(spec, cell, work).is_file()
 
 
 def _lost(spec: Spec, cells: Iterable[Cell], todo: Mapping[str, Cell], work: Path) -> list[Cell]:
@@ -83,7 +99,7 @@ def _lost(spec: Spec, cells: Iterable[Cell], todo: Mapping[str, Cell], work: Pat
     started = {
         (cell.model, cell.seed)
         for cell in todo.values()
-        if cell.method is not None and stage_of(cell.method) in ("after", TICKET)
+        if cell.method is not None and needs_control(cell.method)
     }
     return [
         cell

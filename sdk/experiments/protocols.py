@@ -31,7 +31,6 @@ from zeroskip.pruning import controls, tickets
 from zeroskip.pruning.targets import Select
 
 _TRAIN, _FINETUNE, _ABLATION = range(3)  # what a seed is used for
-_MASKS_FINAL: Final = 0.75  # of the training, for methods that prune during it
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,21 @@ class Bench:
         elif self.cell.ablation == "reinitialise":
             controls.reinitialise(model, seed, _loaded(self.model).make)
 
-    def prune(self, model: nn.Module) -> dict[str, Tensor]:
-        """Prune at once, by the cell's method; with the ablation."""
+    def looked_at(self) -> dict[str, Any]:
+        """What a method may prune, and what it may look at: arguments of pruning.prune and
+        pruning.attach."""
         count = self.method.score_samples or self.spec.score_samples
         rows = self.train.per_class(count, self.cell.seed)
+        return {
+            "select": self.select,
+            "exclude": self.method.exclude,
+            "seed": self.cell.seed,
+            "data": pruning.Data.of(*self.train.batch(rows), len(rows)),
+            "example": self.train.values[:1],
+        }
+
+    def prune(self, model: nn.Module) -> dict[str, Tensor]:
+        """Prune at once, by the cell's method; with the ablation."""
         masks = pruning.prune(
             model,
             self.cell.sparsity,
@@ -106,11 +116,7 @@ class Bench:
             scope=self.method.scope or None,
             iterations=self.method.iterations or None,
             invert=self.cell.ablation == "invert",
-            select=self.select,
-            exclude=self.method.exclude,
-            seed=self.cell.seed,
-            data=pruning.Data.of(*self.train.batch(rows), len(rows)),
-            example=self.train.values[:1],
+            **self.looked_at(),
         )
         self.ablated(model)
         return masks
@@ -147,14 +153,16 @@ def _during(bench: Bench) -> Trained:
         options["scope"] = bench.method.scope
     if bench.cell.ablation == "invert":
         options["invert"] = True
+    steps = max(1, round(pruning.MASKS_FINAL * bench.spec.train.steps(bench.train)))
     pruner = pruning.attach(
-        bench.method.method, model, select=bench.select, exclude=bench.method.exclude,
-        seed=bench.cell.seed, sparsity=bench.cell.sparsity,
-        steps=round(_MASKS_FINAL * bench.spec.train.steps(bench.train)), **options,
+        bench.method.method, model, sparsity=bench.cell.sparsity, steps=steps,
+        **bench.looked_at(), **options,
     )  # fmt: skip
     bench.fit(model, pruner)
     pruner.finish()
-    if bench.cell.ablation in ("shuffle", "reinitialise"):
+    if bench.cell.ablation in ("shuffle", "reinitialise"):  # the masks found, from the start
+        masks, model = bench.masks(model), bench.make()
+        pruning.set_masks(model, masks, bench.select)
         bench.ablated(model)
         bench.fit(model)
     return Trained(model, bench.masks(model))
@@ -185,7 +193,7 @@ def _ticket(bench: Bench) -> Trained:
         return Trained(last.trained, last.masks)
     model = copy.deepcopy(last.start)
     bench.ablated(model)
-    bench.fit(model)
+    train(model, to if bench.cell.ablation == "shuffle" else 0, steps, 0)
     return Trained(model, bench.masks(model))
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_origin, get_type_hints
@@ -197,6 +197,7 @@ def _check(spec: Spec) -> None:
             _check_row(row)
         except InputError as error:
             raise InputError(f"methods[{i}]: {error}") from None
+    _check_rows(spec.methods)
 
 
 def _check_row(row: MethodSpec) -> None:
@@ -208,8 +209,13 @@ def _check_row(row: MethodSpec) -> None:
     for ablation in row.ablations:
         if ablation not in ABLATIONS:
             raise InputError(f"ablation '{ablation}' must be one of {', '.join(ABLATIONS)}")
-    if row.scope:
-        scopes.parse(row.scope)
+    if row.scope and scopes.parse(row.scope).group is not None and row.method == TICKET:
+        raise InputError(f"scope '{row.scope}' says the sparsity, which tickets reach in rounds")
+    if row.method != TICKET and stage_of(row) == "during":
+        if not hasattr(pruning.method(row.method).options, "for_run"):
+            raise InputError(f"'{row.method}' aims at no sparsity: it cannot be a row of a grid")
+    if row.iterations and stage_of(row) not in ("before", "after"):
+        raise InputError(f"iterations are for pruning at once, not for '{row.method}'")
     if row.options and stage_of(row) not in ("during", TICKET):
         raise InputError(f"options are for methods that prune while they train, not '{row.method}'")
     unknown = sorted(set(row.options) - _options(row))
@@ -237,11 +243,26 @@ def _can_invert(row: MethodSpec) -> bool:
     return row.method == TICKET or pruning.method(row.method).scorer is not None
 
 
+def sparsities(spec: Spec, row: MethodSpec) -> tuple[float, ...]:
+    """Those of a row: the experiment's, or the one that the scope N:M says."""
+    if row.method != TICKET:
+        group = scopes.parse(row.scope or pruning.method(row.method).scope).group
+        if group is not None:
+            return (1 - group[0] / group[1],)
+    return spec.sparsities
+
+
 def stage_of(row: MethodSpec) -> str:
     """When the row's method prunes."""
     if row.method == TICKET:
         return TICKET
     return row.stage or pruning.method(row.method).stages[0]
+
+
+def needs_control(row: MethodSpec) -> bool:
+    """Whether the row's cells start from the trained control."""
+    stage = stage_of(row)
+    return stage == "after" or (stage == TICKET and not row.options.get("to"))
 
 
 def _table(kind: type[Any], given: Any, where: str) -> Any:
@@ -299,3 +320,13 @@ def names(rows: Sequence[MethodSpec]) -> list[str]:
         twice = next(name for name in result if result.count(name) > 1)
         raise InputError(f"methods: two rows are called '{twice}'; give them labels")
     return result
+
+
+def _check_rows(rows: Sequence[MethodSpec]) -> None:
+    """No cell twice, under whatever label. Raises InputError."""
+    labels = names(rows)
+    for j, row in enumerate(rows):
+        for i, other in enumerate(rows[:j]):
+            same = replace(other, label="", ablations=()) == replace(row, label="", ablations=())
+            if same and set(other.ablations) & set(row.ablations):
+                raise InputError(f"methods: '{labels[i]}' and '{labels[j]}' are the same")

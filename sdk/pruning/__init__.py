@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
 from zeroskip.pruning.base import (
+    MASKS_FINAL,
     STAGES,
     Compensator,
     Context,
@@ -28,6 +29,7 @@ from zeroskip.pruning.base import (
     Pruner,
     ScoredOptions,
     Scorer,
+    compensated,
     scored,
 )
 from zeroskip.pruning.masks import Mask, bake, load_masks, masks_of, set_masks, sparsity
@@ -35,6 +37,7 @@ from zeroskip.pruning.schedules import Cubic, Exponential, Iterative, OneShot, S
 from zeroskip.pruning.targets import Select, Target, layer_weights, resolve, targets
 
 __all__ = [
+    "MASKS_FINAL",
     "METHODS",
     "STAGES",
     "Compensator",
@@ -196,7 +199,7 @@ def prune(
         raise InputError(f"iterations {rounds} must be at least 1")
     chosen = targets(model, select, exclude)
     context = Context(model, chosen, seed, data, example)
-    wanted = resolve(sparsity, list(chosen), "sparsity")
+    wanted = scopes.check(sparsity, list(chosen), scope or found.scope)
     begun = masks_of(model, select, exclude)
     dense = {n: float(m.double().mean()) for n, m in begun.items()}
     if not isinstance(sparsity, Mapping):
@@ -214,11 +217,8 @@ def prune(
         )
         masks = _without_revival(masks, proposed, scope or found.scope)
         if found.compensate is not None:
-            update = found.compensate({n: t.value for n, t in chosen.items()}, masks, context)
-            with torch.no_grad():
-                for n, t in chosen.items():
-                    t.original.copy_(torch.where(masks[n], update[n], t.original))
-            context.scratch.clear()
+            compensated(found.compensate, chosen, masks, context)
+        context.scratch.clear()
         set_masks(model, masks, select)
     return masks
 

@@ -29,6 +29,8 @@ from zeroskip.pruning.targets import Target, resolve
 
 Batch = tuple[Tensor, Tensor]
 STAGES: Final = ("before", "after", "during")
+# Of a training, for methods that prune during it: what was regrown or kept at last has to learn.
+MASKS_FINAL: Final = 0.75
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,15 @@ class ScoredPruner:
 
     Under `revive` the masks are renewed every few steps of the schedule's ramp, and pruned
     weights compete with their current value; otherwise, and after the ramp, what was pruned
-    stays pruned.
+    stays pruned, before it was attached too. The weight update of `compensate` belongs to
+    pruning for good: under `revive` there is none.
     """
 
     targets: Mapping[str, Target]
     options: ScoredOptions
     context: Context
     scorer: Scorer
+    compensate: Compensator | None = None
     every: int = 16
     _step: int = field(default=0, init=False)
     _sparsity: float = field(default=0.0, init=False)
@@ -242,16 +246,19 @@ class ScoredPruner:
             self._apply(wanted, self._reviving)
 
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
-        weights = {n: t.original.detach() for n, t in self.targets.items()}
+        revive = self.options.revive
+        weights = {n: t.original.detach() if revive else t.value for n, t in self.targets.items()}
         scores = self.scorer(weights, self.context)
         if self.options.invert:
             scores = {name: -score for name, score in scores.items()}
-        if not self.options.revive:
-            for name, target in self.targets.items():
-                mask = mask_of(target)
-                if mask is not None:
-                    scores[name] = scores[name].masked_fill(~mask.mask, -torch.inf)
+        before = {name: mask.mask for name, target in self.targets.items()
+                  if not revive and (mask := mask_of(target)) is not None}  # fmt: skip
+        scores |= {n: scores[n].masked_fill(~mask, -torch.inf) for n, mask in before.items()}
         masks = scopes.masks(scores, self._wanted(sparsity, list(scores)), self.options.scope)
+        masks |= {name: masks[name] & mask for name, mask in before.items()}
+        if self.compensate is not None and not revive:
+            compensated(self.compensate, self.targets, masks, self.context)
+        self.context.scratch.clear()
         for name, target in self.targets.items():
             put_mask(target, masks[name], dense_gradient)
         self._sparsity = sparsity
@@ -266,6 +273,19 @@ class ScoredPruner:
         return {name: share * final for name, final in finals.items()}
 
 
+def compensated(
+    compensate: Compensator,
+    targets: Mapping[str, Target],
+    masks: Mapping[str, Tensor],
+    context: Context,
+) -> None:
+    """Give the weights that stay under `masks`, not set yet, the values of `compensate`."""
+    update = compensate({n: t.value for n, t in targets.items()}, masks, context)
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.original.copy_(torch.where(masks[name], update[name], target.original))
+
+
 def scored(
     name: str,
     summary: str,
@@ -278,6 +298,6 @@ def scored(
     """The method that prunes by `scorer`; `fields` are further ones of Method."""
 
     def attach(targets: Mapping[str, Target], options: Any, context: Context) -> Pruner:
-        return ScoredPruner(targets, options, context, scorer)
+        return ScoredPruner(targets, options, context, scorer, fields.get("compensate"))
 
     return Method(name, summary, source, ScoredOptions, attach, scorer, stages, **fields)

@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zeroskip import pruning
+from zeroskip.errors import InputError
+from zeroskip.pruning import scopes
 from zeroskip.pruning.targets import Select, targets
 
 
@@ -42,10 +44,14 @@ def critical_compression(
     tensor empty; `options` are those of `prune`. The model is not changed.
 
     Found by bisection over the count of weights left, which for methods of several rounds takes
-    it that a collapse at one count means one at all lower counts.
+    it that a collapse at one count means one at all lower counts. What is pruned already stays
+    so. Raises InputError for the scope N:M, which leaves no choice.
     """
-    chosen = targets(model, select, exclude)
-    total = sum(t.value.numel() for t in chosen.values())
+    scope = options.get("scope") or pruning.method(name).scope
+    if scopes.parse(scope).group is not None:
+        raise InputError(f"scope {scope} has one compression only, so no critical one")
+    present = pruning.masks_of(model, select, exclude)
+    total = sum(mask.numel() for mask in present.values())
 
     def holds(left: int) -> bool:
         trial = copy.deepcopy(model)
@@ -54,9 +60,11 @@ def critical_compression(
         )
         return not collapsed(masks)
 
-    low, high = len(chosen) - 1, total  # collapses, holds
-    if holds(len(chosen)):
-        return total / len(chosen)
+    low, high = len(present) - 1, sum(int(m.sum()) for m in present.values())  # collapses, holds
+    if collapsed(present):
+        raise InputError(f"no weight of {collapsed(present)[0]} is left already")
+    if holds(len(present)):
+        return total / len(present)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

@@ -67,7 +67,7 @@ def error_along(
 ) -> Segment:
     """The error at `points` equally spaced networks, the ends included.
 
-    Batch-norm statistics are interpolated, as the paper does, or gathered afresh at each point
+    Batch-norm statistics are interpolated like the weights, or gathered afresh at each point
     from the data of `recalibrate` (Garipov et al. 2018).
     """
     if points < 2:

@@ -76,13 +76,10 @@ def _columns(name: str, module: nn.Module, x: Tensor) -> Tensor:
             f"exact-obs: '{name}' is of a {type(module).__name__}; only Linear and Conv2d layers "
             "can be pruned by it"
         )
-    if isinstance(module.padding, str):
-        padded = functional.pad(x, module._reversed_padding_repeated_twice)
-        padding: tuple[int, ...] | int = 0
-    else:
-        padded, padding = x, module.padding
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padded = functional.pad(x, module._reversed_padding_repeated_twice, mode)
     columns = functional.unfold(
-        padded, module.kernel_size, module.dilation, padding, module.stride
+        padded, module.kernel_size, module.dilation, 0, module.stride
     )  # fmt: skip
     n = columns.shape[1] // module.groups
     return columns.movedim(0, 1).reshape(module.groups, n, -1).double()

@@ -46,20 +46,20 @@ def gradient(
     context: Context, method: str, *, training: bool, temperature: float = 1.0
 ) -> dict[str, Tensor]:
     """The sum over the batches of the gradient of the mean loss, outputs divided by
-    `temperature`; zero at pruned weights."""
+    `temperature`; zero at pruned weights. A batch counts by its size, the first one as 1."""
     total: dict[str, Tensor] = {}
-    for found in each_gradient(context, method, training=training, temperature=temperature):
-        total = {n: total[n] + g if total else g for n, g in found.items()}
+    with kept(context.model, training=training):
+        for batch, share in _shares(context, method):
+            found = zip(context.targets, _gradient(context, batch, temperature), strict=True)
+            total = {n: total[n] + share * g if total else g for n, g in found}
     return total
 
 
-def each_gradient(
-    context: Context, method: str, *, training: bool, temperature: float = 1.0
-) -> Iterator[dict[str, Tensor]]:
-    """The gradient of the mean loss of each batch, outputs divided by `temperature`."""
+def each_gradient(context: Context, method: str, *, training: bool) -> Iterator[dict[str, Tensor]]:
+    """The gradient of the mean loss of each batch."""
     with kept(context.model, training=training):
         for batch in batches(context, method):
-            found = _gradient(context, batch, temperature)
+            found = _gradient(context, batch)
             yield dict(zip(context.targets, found, strict=True))
 
 
@@ -72,35 +72,46 @@ def hessian_product(
     temperature: float = 1.0,
 ) -> dict[str, Tensor]:
     """The sum over the batches of Hessian times vector (Pearlmutter 1994), by double
-    differentiation."""
+    differentiation; batches count as in `gradient`."""
     originals = [t.original for t in context.targets.values()]
     total = [torch.zeros_like(o) for o in originals]
     with kept(context.model, training=training):
-        for batch in batches(context, method):
+        for batch, share in _shares(context, method):
             first = _gradient(context, batch, temperature, create_graph=True)
             inner = sum(
                 ((vectors[n] * g).sum() for n, g in zip(context.targets, first, strict=True)),
                 torch.zeros(()),
             )
-            for sum_, part in zip(total, _by(inner, originals), strict=True):
-                sum_ += part
+            for sum_, part in zip(total, by(inner, originals), strict=True):
+                sum_ += share * part
     return dict(zip(context.targets, total, strict=True))
 
 
+def _shares(context: Context, method: str) -> Iterator[tuple[Batch, float]]:
+    """The batches, with their size over that of the first."""
+    first = 0
+    for batch in batches(context, method):
+        first = first or len(batch[0])
+        yield batch, len(batch[0]) / first
+
+
 def _gradient(
-    context: Context, batch: Batch, temperature: float, create_graph: bool = False
+    context: Context, batch: Batch, temperature: float = 1.0, create_graph: bool = False
 ) -> list[Tensor]:
     data = context.data
     assert data is not None
     loss = data.criterion(context.model(batch[0]) / temperature, batch[1])
-    return _by(loss, [t.original for t in context.targets.values()], create_graph)
+    return by(loss, [t.original for t in context.targets.values()], create_graph)
 
 
-def _by(value: Tensor, originals: list[Tensor], create_graph: bool = False) -> list[Tensor]:
+def by(value: Tensor, originals: list[Tensor], create_graph: bool = False) -> list[Tensor]:
+    """The derivative of `value` by each of `originals`, zero where there is none. Raises
+    InputError for frozen weights."""
     try:
         found = torch.autograd.grad(
             value, originals, create_graph=create_graph, materialize_grads=True, allow_unused=True
         )
     except RuntimeError as error:
-        raise InputError(f"the loss cannot be differentiated by the weights: {error}") from error
+        line = str(error).partition("\n")[0]
+        raise InputError(f"the model cannot be differentiated by its weights: {line}") from error
     return list(found)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 from zeroskip.errors import InputError
-from zeroskip.pruning.targets import Select, Target, parametrizations_of, targets
+from zeroskip.pruning.targets import Select, Target, first_names, parametrizations_of, targets
 
 _MASK_KEY = ".mask"
 
@@ -148,10 +148,12 @@ def load_masks(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give an unpruned model the masks of which `state` (a state_dict) tells, so that
     `model.load_state_dict(state)` fits. Raises InputError where `state` is of another model."""
     found: dict[str, Tensor] = {}
+    first = first_names(model)
     for key, value in state.items():
         path, separator, rest = key.partition("parametrizations.")
         if separator and key.endswith(_MASK_KEY):
-            found[path + rest.split(".")[0]] = value
+            name = path + rest.split(".")[0]
+            found[first.get(name, name)] = value
     if found:
         set_masks(model, found, lambda name, module: True)
 

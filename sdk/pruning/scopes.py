@@ -20,7 +20,7 @@ channel.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,19 +73,32 @@ def zeros_for(sparsity: float, weights: int) -> int:
     return min(weights, int(sparsity * weights + 0.5))
 
 
+def check(
+    sparsity: float | Mapping[str, float], names: Sequence[str], scope: str
+) -> dict[str, float]:
+    """The sparsity of each tensor. Raises InputError for what `masks` does not take."""
+    if isinstance(sparsity, Mapping) and parse(scope).ranked != "layerwise":
+        raise InputError("a sparsity per layer needs the scope 'layerwise'")
+    wanted = resolve(sparsity, names, "sparsity")
+    for value in wanted.values():
+        zeros_for(value, 0)
+    return wanted
+
+
 def masks(scores: Scores, sparsity: float | Mapping[str, float], scope: str = "global") -> Masks:
     """Bool masks, true for the weights that stay.
 
     "global" removes zeros_for(sparsity, all weights); "layerwise" removes zeros_for(sparsity,
     its weights) in each tensor, and takes a mapping by name as well. Blocks go while that brings
-    the count of zeros nearer to the one asked for. Raises InputError for scores that are NaN.
+    the count of zeros nearer to the one asked for. What was pruned before has a score of -inf: it
+    counts as zeros, and the other weights of its block rank the block. Raises InputError for
+    scores that are NaN.
     """
     for name, score in scores.items():
         if bool(torch.isnan(score).any()):
             raise InputError(f"the scores of '{name}' hold NaN; are its weights finite?")
+    wanted = check(sparsity, list(scores), scope)
     parsed = parse(scope)
-    if isinstance(sparsity, Mapping) and parsed.ranked != "layerwise":
-        raise InputError("a sparsity per layer needs the scope 'layerwise'")
     if parsed.group is not None:
         kept, size = parsed.group
         return {name: _per_row(score, lambda r: _groups(r, kept, size)) for name, score in
@@ -95,9 +108,7 @@ def masks(scores: Scores, sparsity: float | Mapping[str, float], scope: str = "g
         return _ranked(scores, sparsity, parsed.block)
     if parsed.ranked == "erdos-renyi":
         assert not isinstance(sparsity, Mapping)
-        zeros_for(sparsity, 0)
         return _erdos_renyi(scores, sparsity)
-    wanted = resolve(sparsity, list(scores), "sparsity")
     result: Masks = {}
     for name, score in scores.items():
         result |= _ranked({name: score}, wanted[name], parsed.block)
@@ -164,8 +175,11 @@ def _blocks(scores: Scores, removed: int, block: tuple[int, int]) -> Masks:
     counts: list[Tensor] = []
     for score in scores.values():
         rows = _rows(score.detach().double())
-        counts.append(_pooled(torch.ones_like(rows), block).flatten())
-        means.append(_pooled(rows, block).flatten() / counts[-1])
+        there = ~torch.isneginf(rows)
+        removed -= int((~there).sum())
+        counts.append(_pooled(there.double(), block).flatten())
+        sums = _pooled(rows.masked_fill(~there, 0), block).flatten()
+        means.append((sums / counts[-1]).masked_fill(counts[-1] == 0, -torch.inf))
     order = torch.cat(means).argsort(stable=True)
     size = torch.cat(counts)[order]
     gone = torch.zeros(len(order), dtype=torch.bool)
@@ -180,6 +194,8 @@ def _blocks(scores: Scores, removed: int, block: tuple[int, int]) -> Masks:
     result: Masks = {}
     for (name, score), part in zip(scores.items(), parts, strict=True):
         result[name] = _per_row(score, lambda rows, part=part: spread(part, rows))  # type: ignore[misc]
+        if removed >= 0:
+            result[name] &= ~torch.isneginf(score)
     return result
 
 

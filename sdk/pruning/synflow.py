@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from zeroskip.errors import InputError
 from zeroskip.pruning.base import Context, scored
-from zeroskip.pruning.targets import Target, targets
+from zeroskip.pruning.gradients import by
+from zeroskip.pruning.targets import Target, every_tensor, targets
 
 ROUNDS: Final = 100
 _SHIFTS: Final = ("bias", "running_mean")
@@ -32,8 +33,7 @@ def synflow(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor
     positive, chosen = _positive(context.model, context.targets)
     values = {name: weights[name].double().abs() for name in weights}
     flow = _flow(positive, _example(context))
-    originals = [chosen[name].original for name in weights]
-    found = torch.autograd.grad(flow, originals, materialize_grads=True, allow_unused=True)
+    found = by(flow, [chosen[name].original for name in weights])
     return {name: values[name] * part.abs() for name, part in zip(weights, found, strict=True)}
 
 
@@ -63,7 +63,10 @@ def _positive(
         for tensor in (*made.parameters(), *made.buffers()):
             if tensor.is_floating_point():
                 tensor.abs_()
-        for name, tensor in (*made.named_parameters(), *made.named_buffers()):
+        for target in every_tensor(made).values():
+            if target.attribute in _SHIFTS:
+                target.original.zero_()
+        for name, tensor in made.named_buffers():
             if name.rpartition(".")[2] in _SHIFTS:
                 tensor.zero_()
     names = set(chosen)

@@ -145,6 +145,15 @@ def every_tensor(model: nn.Module) -> dict[str, Target]:
     return found
 
 
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Under which name a tensor is listed, by each of its names; tied tensors have several."""
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(_identity(module, attribute), name)
+        for name, module, attribute in _tensors(model)
+    }
+
+
 def resolve(
     given: _Value | Mapping[str, _Value], names: Sequence[str], what: str
 ) -> dict[str, _Value]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ pytest.importorskip("sklearn")
 
 from small_grid import NET, SPEC  # noqa: E402
 
-from zeroskip import Model  # noqa: E402
+from zeroskip import Model, pruning  # noqa: E402
 from zeroskip.cli import main  # noqa: E402
 from zeroskip.compression import source  # noqa: E402
 
@@ -52,10 +53,11 @@ def test_every_method_is_listed_with_its_paper(capsys: pytest.CaptureFixture[str
         ["--method", "synflow", "--sparsity", "0.9", "--data", "digits"],
         ["--method", "obs-fisher", "--sparsity", "0.9", "--data", "digits", "--train-epochs", "2"],
         ["--method", "set", "--sparsity", "0.9", "--data", "digits", "--epochs", "3"],
+        ["--method", "gradual", "--sparsity", "0.9", "--data", "digits", "--epochs", "3"],
         ["--method", "magnitude", "--scope", "1:4", "--data", "digits"],
         ["--sparsity", "1=0.5,3=0.75", "--scope", "layerwise", "--data", "digits"],
     ],
-    ids=["snip", "synflow", "obs-fisher", "set", "n:m", "layers"],
+    ids=["snip", "synflow", "obs-fisher", "set", "gradual", "n:m", "layers"],
 )
 def test_what_is_written_has_the_zeros_and_converts(
     folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]
@@ -69,6 +71,49 @@ def test_what_is_written_has_the_zeros_and_converts(
     assert zeros(folder / "out.pt2") == pytest.approx(expected, abs=0.02)
     assert main(["convert", "out.pt2", "--float32", "-o", "out.zsk"]) == 0
     assert Model.load("out.zsk").inputs[0].shape[-1] == 8
+
+
+def test_methods_that_prune_during_training_leave_some_of_it_to_what_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        "--sparsity",
+        "0.9",
+        "--data",
+        "digits",
+        "--rate",
+        "0.01",
+        "--epochs",
+        "4",
+        "--quiet",
+    ]
+    grown: list[float] = []
+    real = pruning.masks_of
+
+    def looked(model: torch.nn.Module, *more: Any) -> Any:
+        masks = real(model, *more)
+        live = torch.cat([t.value[masks[n]] for n, t in pruning.targets(model).items()])
+        grown.append(float((live == 0).double().mean()))
+        return masks
+
+    monkeypatch.setattr(pruning, "masks_of", looked)
+    assert main(["prune", "net.py:make", "--method", "set", *options, "-o", "a.pt2"]) == 0
+    assert grown[-1] < 0.1  # of the connections kept, those that have not learnt anything
+
+
+def test_gradual_is_not_one_shot(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--sparsity", "0.95", "--data", "digits", "--rate", "0.01", "--quiet"]
+    tables = []
+    for method in ("gradual", "magnitude"):
+        more = ["--method", method, "--epochs", "4", "-o", "a.pt2"]
+        assert main(["prune", "net.py:make", *options, *more]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] != tables[1]
+    assert main(["prune", "net.py:make", *options, "--method", "gradual", "--epochs", "4",
+                 "--scope", "layerwise", "-o", "a.pt2"]) == 0  # fmt: skip
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = [float(row[-1]) for row in rows if row[0] in ("1.weight", "3.weight")]
+    assert found == pytest.approx([95, 95], abs=0.02)
 
 
 def test_an_exported_program_is_pruned_again(folder: Path) -> None:
@@ -91,6 +136,12 @@ def test_an_exported_program_is_pruned_again(folder: Path) -> None:
         (["-o", "a.pt2", "--data", "digits"], "--sparsity is missing"),
         (["-o", "a.pt2", "--sparsity", "0.5"], "shape of the model's input is not known"),
         (["-o", "a.pt2", "--sparsity", "2", "--data", "digits"], "sparsity 2"),
+        (["-o", "a.pt2", "--sparsity", "1.5", "--data", "digits", "--method", "synflow",
+          "--train-epochs", "10000000"], "sparsity 1.5"),
+        (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--exclude", "none",
+          "--train-epochs", "10000000"], "exclude: 'none'"),
+        (["-o", "a.pt2", "--sparsity", "1=0.5,4=0.5", "--scope", "layerwise", "--data", "digits",
+          "--train-epochs", "10000000"], "no weights '4'"),
         (["-o", "a.pt2", "--sparsity", "x", "--data", "digits"], "--sparsity x"),
         (["-o", "a.pt2", "--sparsity", "0.5", "--scope", "2:4"], "leave --sparsity out"),
         (["-o", "a.pt2", "--sparsity", "0.5", "--method", "snap"], "no pruning method 'snap'"),
@@ -101,6 +152,17 @@ def test_an_exported_program_is_pruned_again(folder: Path) -> None:
           "--data", "digits"], "--invert"),
         (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--score-samples", "0"],
          "--score-samples 0"),
+        (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--epochs", "-1"],
+         "--epochs -1"),
+        (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--iterations", "0"],
+         "--iterations 0"),
+        (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--method", "variational"],
+         "aims at no sparsity"),
+        (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--method", "gradual",
+          "--epochs", "1", "--critical"], "--critical"),
+        (["-o", "a.pt2", "--sparsity", "1=0.5,1=0.9", "--data", "digits"], "names a layer twice"),
+        (["-o", "a.pt2", "--sparsity", "1=0.5,3=0.9", "--data", "digits"],
+         "needs the scope 'layerwise'"),
     ],
 )  # fmt: skip
 def test_bad_use_is_one_clear_line_and_leaves_nothing(
@@ -166,6 +228,15 @@ def test_an_experiment_from_its_file_to_a_table_and_plots(
     with sqlite3.connect(folder / "r.sqlite") as db:
         layers = db.execute("SELECT layers FROM cells WHERE method = 'snip'").fetchone()[0]
     assert set(json.loads(layers)) == {"1.weight", "3.weight"}
+
+
+def test_a_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.iterdir())
+    assert main(["experiment", "spec.toml", "--dry-run", "--plots", "plots"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == f"{1 + 2 * 7} cells" and len(out) == 1 + 2 * 7 + 1
+    assert main(["experiment", "none.toml", "--plots", "plots"]) == 2
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(

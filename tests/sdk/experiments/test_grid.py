@@ -14,7 +14,7 @@ pytest.importorskip("joblib")
 
 from zeroskip import experiments  # noqa: E402
 from zeroskip.errors import InputError, MissingToolError  # noqa: E402
-from zeroskip.experiments import engine, tables  # noqa: E402
+from zeroskip.experiments import engine, protocols, tables  # noqa: E402
 from zeroskip.experiments.cells import control_key  # noqa: E402
 from zeroskip.experiments.store import Store, opened  # noqa: E402
 
@@ -54,7 +54,7 @@ def test_every_cell_is_there_and_has_the_sparsity_asked_for(whole: Any) -> None:
     assert all(row["top1"] > 0.75 for row in rows if row["method"] == "unpruned")
 
 
-def test_methods_of_one_seed_start_from_one_network(whole: Any) -> None:
+def test_methods_of_one_seed_compare_as_they_must(whole: Any) -> None:
     # Fine-tuning recovers; shuffled masks have the same counts in each layer.
     rows = {(r["method"], r["ablation"], r["sparsity"], r["seed"]): r for r in whole[1]}
     for seed in (0, 1):
@@ -127,6 +127,72 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(spec: Path) -> None:
         assert len(rows) - len(failed) == 1 + 2 * 6
         assert rows[0]["key"] in store.finished()
         assert not {row["key"] for row in failed} & store.finished()  # tried again next time
+
+
+def test_cells_whose_control_failed_are_not_trained(spec: Path) -> None:
+    (spec.parent / "net.py").write_text(NET.replace("nn.Linear(24, 10)", "nn.Linear(25, 10)"))
+    spec.write_text(spec.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store)
+    for row in rows:
+        dependent = row["method"] in ("magnitude, after", "ticket, rounds 2")
+        assert (row["error"] == "its control failed") == dependent, row
+        assert row["error"]
+
+
+def test_rows_have_the_labels_and_sparsities_of_the_specification(spec: Path) -> None:
+    text = spec.read_text().replace("seeds = [0, 1]", "seeds = [0]")
+    text = text[: text.index("[[methods]]")] + '[[methods]]\nmethod = "random"\nlabel = "one"\n'
+    nm = '[[methods]]\nmethod = "magnitude"\nscope = "2:4"\n'
+    spec.write_text(text + nm)
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store)
+        assert [(r["method"], r["sparsity"]) for r in rows] == [
+            ("unpruned", 0.0), ("one", 0.5), ("one", 0.9), ("magnitude, 2:4, before", 0.5),
+        ]  # fmt: skip
+        assert rows[3]["parameters"] - rows[3]["nonzero"] == (64 * 24 + 24 * 10) / 2
+        spec.write_text(text.replace('"one"', '"uno"') + nm)
+        again = experiments.run(experiments.load(spec), store)
+    assert [r["method"] for r in again[1:3]] == ["uno", "uno"]
+    assert [result(r) | {"method": ""} for r in again] == [result(r) | {"method": ""} for r in rows]
+
+
+def test_a_scorer_prunes_during_training_with_the_data_that_it_looks_at(spec: Path) -> None:
+    text = spec.read_text().replace("seeds = [0, 1]", "seeds = [0]")
+    text = text[: text.index("[[methods]]")] + '[[methods]]\nmethod = "taylor"\nstage = "during"\n'
+    spec.write_text(text + 'ablations = ["none", "shuffle"]\n')
+    with opened(spec.with_suffix(".sqlite")) as store:
+        rows = experiments.run(experiments.load(spec), store)
+    assert [row["error"] for row in rows] == [None] * 5
+    assert {round(row["parameters"] - row["nonzero"], -1) for row in rows[1:]} == {890, 1600}
+
+
+def test_an_ablation_trains_as_long_as_the_row_that_it_is_compared_with(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[str, list[tuple[int, float]]] = {}
+    real = protocols.train_steps
+
+    def counted(model: Any, *arguments: Any, start: int = 0, **more: Any) -> Any:
+        bias = float(model.get_submodule("1").bias.detach().sum())
+        trained.setdefault(where[0], []).append((start, bias))
+        return real(model, *arguments, start=start, **more)
+
+    monkeypatch.setattr(protocols, "train_steps", counted)
+    text = spec.read_text()
+    text = text[: text.index("[[methods]]")] + '[[methods]]\nmethod = "set"\n'
+    text += 'ablations = ["none", "shuffle"]\n[[methods]]\nmethod = "ticket"\n'
+    spec.write_text(text + 'ablations = ["none", "shuffle"]\noptions = { rounds = 1, to = 0.5 }\n')
+    loaded = experiments.load(spec)
+    for cell in experiments.grid(loaded):
+        if cell.seed == 0 and cell.sparsity == 0.9:
+            where = [cell.row]
+            row = engine.run_cell(loaded, cell, spec.parent, None)
+            assert "error" not in row
+    begun = [start for start, _ in trained["ticket, rounds 1, to 0.5, shuffle"]]
+    assert begun[-1] == begun[-2] > 0  # the ablation, like the ticket, from step `to`
+    (_, first), (_, second) = trained["set, shuffle"]
+    assert second == first  # from the initialisation, rather than from what SET has trained
 
 
 def test_a_cell_that_cannot_be_converted_keeps_its_accuracy(spec: Path) -> None:

@@ -32,7 +32,15 @@ from zeroskip.experiments import spec as specs
         ('method = "set"', 'method = "obd"\noptions = {zeta = 1}', "options are for methods"),
         ('method = "set"', 'method = "snip"', "two rows are called 'snip'"),
         ('method = "set"', 'method = "set"\nscope = "5:4"', "scope '5:4'"),
-        ('method = "set"', 'method = "set"\niterations = -1', "iterations -1"),
+        ('method = "set"', 'method = "obd"\niterations = -1', "iterations -1"),
+        ('method = "set"', 'method = "set"\niterations = 7', "iterations are for pruning at once"),
+        ('method = "set"', 'method = "variational"', "'variational' aims at no sparsity"),
+        ('method = "ticket"', 'method = "ticket"\nscope = "2:4"', "scope '2:4' says the sparsity"),
+        (
+            'method = "set"',
+            'method = "set"\n[[methods]]\nmethod = "set"\nlabel = "two"',
+            "'set' and 'two' are the same",
+        ),
         ('[[methods]]\nmethod = "set"', '[convert]\nboard = "none"', "none"),
         (
             'method = "set"',

@@ -40,16 +40,16 @@ def small(dtype: Any = None) -> nn.Module:
 
 
 def test_snip_is_the_derivative_by_the_connections() -> None:
-    # Equation 5: the derivative of the loss by c at c = 1, with weights c * w.
+    # Equation 5: the derivative of the loss by c at c = 1, with weights c * w. It is that of all
+    # samples, whatever the batches (here 16, 16 and 8), in units of the first one.
     model, data = small(), some_data((12,), dtype=torch.float64)
     weights = values(model)
     connections = {name: torch.ones_like(w, requires_grad=True) for name, w in weights.items()}
     state = {**dict(model.named_parameters())}
     state.update({name: connections[name] * weights[name] for name in weights})
-    loss = sum(
-        functional.cross_entropy(torch.func.functional_call(model, state, (x,)), y)
-        for x, y in data.batches()
-    )
+    x, y = (torch.cat(parts) for parts in zip(*data.batches(), strict=True))
+    outputs = torch.func.functional_call(model, state, (x,))
+    loss = functional.cross_entropy(outputs, y, reduction="sum") / 16
     expected = torch.autograd.grad(loss, list(connections.values()))
     scores = taylor.snip(weights, context(model, data))
     for score, derivative in zip(scores.values(), expected, strict=True):
@@ -150,6 +150,22 @@ def test_synaptic_flow_is_conserved_through_convolutions_and_batch_norm() -> Non
     assert sums[2] == pytest.approx(sums[0], rel=1e-6)
 
 
+def test_masks_on_biases_change_nothing_of_the_flow() -> None:
+    model, example = small(), torch.zeros(1, 12)
+    before = synflow.total_flow(model, example)
+    pruning.set_masks(model, {"0.bias": torch.ones(9)}, lambda name, module: True)
+    assert synflow.total_flow(model, example) == before
+
+
+def test_frozen_weights_are_one_clear_line() -> None:
+    for name in ("synflow", "snip"):
+        model = small(torch.float32)
+        model[0].weight.requires_grad_(False)  # type: ignore[index]
+        with pytest.raises(InputError, match="cannot be differentiated by its weights") as caught:
+            pruning.prune(model, 0.5, name, data=some_data((12,)))
+        assert "\n" not in str(caught.value)
+
+
 def test_synflow_reaches_the_maximum_compression_and_one_shot_methods_collapse() -> None:
     torch.manual_seed(0)
     model, data = LeNet300(), some_data((1, 28, 28), 100)
@@ -178,6 +194,11 @@ def test_critical_compression_is_the_last_before_the_collapse() -> None:
         masks = pruning.prune(copy.deepcopy(model), 1 - count / 120, "magnitude")
         assert bool(capacity.collapsed(masks)) == empty
     assert capacity.critical_compression(model, "magnitude", scope="layerwise") == 30
+    with pytest.raises(InputError, match="scope 2:4 has one compression only"):
+        capacity.critical_compression(model, "magnitude", scope="2:4")
+    whole = capacity.critical_compression(model, "magnitude")
+    pruning.prune(model, 0.5)
+    assert capacity.critical_compression(model, "magnitude") == whole
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,21 @@ def test_tied_weights_stay_tied() -> None:
     assert model.a.weight is model.b.weight
 
 
+def test_tied_weights_are_saved_and_loaded() -> None:
+    def tied() -> Any:
+        model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+        model[1].weight = model[0].weight
+        return model
+
+    model, fresh = tied(), tied()
+    pruning.prune(model, 0.5)
+    pruning.load_masks(fresh, model.state_dict())
+    fresh.load_state_dict(model.state_dict())
+    assert fresh[0].parametrizations.weight[0] is fresh[1].parametrizations.weight[0]
+    assert pruning.sparsity(fresh) == 0.5
+    torch.testing.assert_close(fresh[1].weight, model[0].weight, rtol=0, atol=0)
+
+
 def test_errors_name_the_thing() -> None:
     model = network()
     with pytest.raises(InputError, match=r"no weights '9.weight'"):

@@ -46,6 +46,30 @@ def test_gradual_magnitude_follows_the_schedule_and_never_revives() -> None:
     assert pruning.sparsity(model) == pytest.approx(0.9)
 
 
+def test_a_schedule_brings_nothing_back_that_was_pruned_before_it() -> None:
+    model = nn.Sequential(nn.Linear(20, 20))
+    pruning.prune(model, 0.8)
+    kept = model[0].weight != 0
+    pruner = pruning.attach("magnitude", model, sparsity=0.9, steps=50)
+    for _ in range(50):
+        assert pruning.sparsity(model) >= 0.8 and not bool((model[0].weight != 0)[~kept].any())
+        pruner.step()
+    assert pruning.sparsity(model) == 0.9
+
+
+def test_a_schedule_moves_the_weights_that_stay_for_methods_that_do() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(60, 20) @ torch.randn(20, 20)
+    data = pruning.Data.of(x, torch.randint(8, (60,)))
+    once = nn.Sequential(nn.Linear(20, 8, bias=False))
+    scheduled = copy.deepcopy(once)
+    pruning.prune(once, 0.5, "exact-obs", data=data)
+    schedule = pruning.OneShot(0.5)
+    pruner = pruning.attach("exact-obs", scheduled, schedule=schedule, data=data)
+    torch.testing.assert_close(scheduled[0].weight, once[0].weight, rtol=0, atol=0)
+    assert not pruner.context.scratch  # type: ignore[attr-defined]
+
+
 def test_revival_lets_a_pruned_weight_compete_again() -> None:
     layer = nn.Linear(4, 1, bias=False)
     with torch.no_grad():

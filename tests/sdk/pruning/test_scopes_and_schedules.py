@@ -157,6 +157,30 @@ def test_blocks_stay_or_go_as_one() -> None:
     assert mean[kept].min() > mean[~kept].max()
 
 
+def test_blocks_are_ranked_by_what_is_left_of_them() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32))
+    pruning.prune(model, 0.5)  # weights anywhere
+    dead = model[0].weight == 0
+    masks = pruning.prune(model, 0.75, scope="4x1")
+    assert not bool(masks["0.weight"][dead].any())
+    assert pruning.sparsity(model) == pytest.approx(0.75, abs=0.002)
+    blocks = masks["0.weight"].view(8, 4, 64)
+    gone = ~blocks.any(1, keepdim=True).expand_as(blocks)
+    assert bool((blocks | gone | dead.view(8, 4, 64)).all())  # otherwise they stay or go as one
+    with pytest.raises(InputError, match="pruned already"):
+        pruning.prune(model, 0.6, scope="4x1")
+
+
+@pytest.mark.parametrize("sparsity", [1.5, -0.1, float("nan")])
+@pytest.mark.parametrize("method", ["magnitude", "synflow", "snip"])
+def test_a_sparsity_out_of_range_is_one_clear_line(method: str, sparsity: float) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    with pytest.raises(InputError, match=r"sparsity .* must be in 0\.\.1"):
+        pruning.prune(model, sparsity, method, example=torch.zeros(1, 4))
+    assert pruning.sparsity(model) == 0
+
+
 def test_blocks_at_the_edge_are_smaller() -> None:
     mask = scopes.masks({"w": torch.arange(35.0).view(5, 7)}, 0.5, "2x4")["w"]
     parts = [mask[i : i + 2, j : j + 4] for i in (0, 2, 4) for j in (0, 4)]

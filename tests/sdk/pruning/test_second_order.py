@@ -234,6 +234,17 @@ def test_exact_obs_sees_what_the_layers_see() -> None:
     torch.testing.assert_close(found["4.weight"][0], h)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+@pytest.mark.parametrize("padding", [(1, 2), "same", 0])
+def test_exact_obs_pads_as_the_layer_does(mode: str, padding: Any) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 3, 3, padding=padding, padding_mode=mode, bias=False)
+    x = torch.randn(4, 2, 6, 7)
+    columns = exact_obs._columns("0", layer, x).float()
+    product = (layer.weight.detach().view(1, 3, -1) @ columns)[0].view(3, 4, -1).movedim(0, 1)
+    torch.testing.assert_close(product, layer(x).detach().flatten(2))
+
+
 def test_inputs_that_are_always_zero_cost_nothing() -> None:
     torch.manual_seed(0)
     x = torch.randn(50, 6)

@@ -150,8 +150,9 @@ def test_the_segment_between_two_networks() -> None:
     segment = connectivity.error_along(first, second, error, points=5)
     assert segment.alphas == (0.0, 0.25, 0.5, 0.75, 1.0)
     assert segment.errors[0] == error(first.eval()) and segment.errors[-1] == error(second.eval())
-    assert segment.instability >= max(segment.errors[1:-1]) - max(segment.errors[0],
-                                                                  segment.errors[-1])  # fmt: skip
+    hand_made = connectivity.Segment((0.0, 0.5, 1.0), (0.1, 0.4, 0.2))
+    assert hand_made.instability == pytest.approx(0.25) and not hand_made.stable
+    assert connectivity.Segment((0.0, 0.5, 1.0), (0.1, 0.11, 0.1)).stable
     middle = connectivity.interpolated(first, second, 0.25).state_dict()
     expected = 0.75 * pruning.targets(first)["0.weight"].value + 0.25 * second[0].weight
     torch.testing.assert_close(middle["0.weight"], expected)
