@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     found = pruning.method(args.method)
     scope = args.scope or found.scope
     _check(args, found)
+    if args.critical:
+        capacity.check_scope(scope)
     wanted = _sparsity(args.sparsity, scope)
     origin = source.load(args.model)
     data = None if args.data is None else samples.load(args.data, args.data_folder, 0)

@@ -32,6 +32,12 @@ def maximum_compression(
     return sum(sizes) / len(sizes)
 
 
+def check_scope(scope: str) -> None:
+    """Whether there is a critical compression under `scope`. Raises InputError."""
+    if scopes.parse(scope).group is not None:
+        raise InputError(f"scope {scope} has one compression only, so no critical one")
+
+
 def critical_compression(
     model: nn.Module,
     name: str = "magnitude",
@@ -47,9 +53,7 @@ def critical_compression(
     it that a collapse at one count means one at all lower counts. What is pruned already stays
     so. Raises InputError for the scope N:M, which leaves no choice.
     """
-    scope = options.get("scope") or pruning.method(name).scope
-    if scopes.parse(scope).group is not None:
-        raise InputError(f"scope {scope} has one compression only, so no critical one")
+    check_scope(options.get("scope") or pruning.method(name).scope)
     present = pruning.masks_of(model, select, exclude)
     total = sum(mask.numel() for mask in present.values())
 

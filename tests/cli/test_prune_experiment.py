@@ -160,6 +160,8 @@ def test_an_exported_program_is_pruned_again(folder: Path) -> None:
          "aims at no sparsity"),
         (["-o", "a.pt2", "--sparsity", "0.5", "--data", "digits", "--method", "gradual",
           "--epochs", "1", "--critical"], "--critical"),
+        (["-o", "a.pt2", "--scope", "2:4", "--data", "digits", "--critical", "--train-epochs",
+          "10000000"], "has one compression only"),
         (["-o", "a.pt2", "--sparsity", "1=0.5,1=0.9", "--data", "digits"], "names a layer twice"),
         (["-o", "a.pt2", "--sparsity", "1=0.5,3=0.9", "--data", "digits"],
          "needs the scope 'layerwise'"),
