@@ -93,10 +93,12 @@ class Pty:
         self._slave = slave
         self.port = os.ttyname(slave)
         self.seen = b""
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        os.close(self._slave)
+        os.close(self._slave)  # which ends the thread's read
+        self._thread.join()  # or it would read what has the number of master next
         os.close(self.master)
 
     def _run(self) -> None:

@@ -37,10 +37,12 @@ class Device:
         tty.setraw(slave)
         self._slave = slave
         self.port = os.ttyname(slave)
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        os.close(self._slave)
+        os.close(self._slave)  # which ends the thread's read
+        self._thread.join()  # or it would read what has the number of _master next
         os.close(self._master)
 
     def _take(self, count: int) -> bytes:
