@@ -50,6 +50,7 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) -> list[Path]:
     # The object interface: no global state, no display.
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
@@ -89,8 +90,9 @@ def _plot(found: Sequence[Line], axis: str, label: str, model: str, stem: Path) 
     for path in paths:
         content = io.BytesIO()
         kind = path.suffix[1:]
-        figure.savefig(
-            content, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None
-        )
+        with rc_context({"svg.hashsalt": "zeroskip"}):  # equal results give equal files
+            figure.savefig(
+                content, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None
+            )
         write_whole(path, content.getvalue())
     return paths

@@ -225,8 +225,11 @@ def test_an_experiment_from_its_file_to_a_table_and_plots(
     names = sorted(p.name for p in (folder / "plots").iterdir())
     assert names == [f"{a}-make.{k}" for a in ("compression", "speedup") for k in ("png", "svg")]
     assert all((folder / "plots" / n).stat().st_size > 5_000 for n in names)
+    drawn = {name: (folder / "plots" / name).read_bytes() for name in names}
     assert main([*spec, "--dry-run"]) == 0
     assert capsys.readouterr().out.count("(there)") == 15
+    assert main([*spec, "--jobs", "1", "--plots", "again"]) == 0  # equal results, equal files
+    assert {name: (folder / "again" / name).read_bytes() for name in names} == drawn
     with sqlite3.connect(folder / "r.sqlite") as db:
         layers = db.execute("SELECT layers FROM cells WHERE method = 'snip'").fetchone()[0]
     assert set(json.loads(layers)) == {"1.weight", "3.weight"}
