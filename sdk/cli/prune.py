@@ -78,8 +78,6 @@ def run(args: argparse.Namespace) -> int:
     found = pruning.method(args.method)
     scope = args.scope or found.scope
     _check(args, found)
-    if args.critical:
-        capacity.check_scope(scope)
     wanted = _sparsity(args.sparsity, scope)
     origin = source.load(args.model)
     data = None if args.data is None else samples.load(args.data, args.data_folder, 0)
@@ -97,6 +95,11 @@ def run(args: argparse.Namespace) -> int:
     }
     if shape is not None:
         options["example"] = torch.zeros((1, *shape))
+    during = _during(args, found, data, wanted) if _trains(found) else None
+    if during is not None:
+        pruning.settings(found.name, **during)
+    if args.critical:
+        capacity.check_scope(scope)
     _train(args, model, data, args.train_epochs)
     if args.critical:
         critical = capacity.critical_compression(
@@ -104,8 +107,11 @@ def run(args: argparse.Namespace) -> int:
             **options,
         )  # fmt: skip
         print(f"critical compression {critical:,.1f}: beyond it a layer has no weight left")
-    if _trains(found):
-        masks = _while_training(args, model, data, found, wanted, options)
+    if during is not None:
+        pruner = pruning.attach(found.name, model, **during, **options)
+        _train(args, model, data, args.epochs, pruner)
+        pruner.finish()
+        masks = pruning.masks_of(model, origin.select, args.exclude)
     else:
         masks = pruning.prune(
             model, wanted, args.method, scope=args.scope, iterations=args.iterations,
@@ -211,28 +217,22 @@ def _train(
     train_steps(model, data.train, fit, args.seed, pruner=pruner, progress=bars(args.quiet))
 
 
-def _while_training(
+def _during(
     args: argparse.Namespace,
-    model: nn.Module,
+    method: Method,
     data: TrainingData | None,
-    found: Method,
     wanted: float | dict[str, float],
-    options: dict[str, Any],
 ) -> dict[str, Any]:
+    """Options of a method that prunes while the network trains."""
     from zeroskip import pruning
     from zeroskip.compression.training import Fit
 
     assert data is not None
     steps = Fit(args.epochs, args.rate, args.optimizer, args.batch).steps(data.train)
-    if found.scorer is not None:
-        options |= {"scope": args.scope or found.scope, "invert": args.invert}
-    pruner = pruning.attach(
-        found.name, model, sparsity=wanted, steps=max(1, round(pruning.MASKS_FINAL * steps)),
-        **options,
-    )  # fmt: skip
-    _train(args, model, data, args.epochs, pruner)
-    pruner.finish()
-    return pruning.masks_of(model, options["select"], options["exclude"])
+    options: dict[str, Any] = {"sparsity": wanted, "steps": pruning.final_step(steps)}
+    if method.scorer is not None:
+        options |= {"scope": args.scope or method.scope, "invert": args.invert}
+    return options
 
 
 def _table(masks: dict[str, Any]) -> str:

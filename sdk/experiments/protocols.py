@@ -153,7 +153,7 @@ def _during(bench: Bench) -> Trained:
         options["scope"] = bench.method.scope
     if bench.cell.ablation == "invert":
         options["invert"] = True
-    steps = max(1, round(pruning.MASKS_FINAL * bench.spec.train.steps(bench.train)))
+    steps = pruning.final_step(bench.spec.train.steps(bench.train))
     pruner = pruning.attach(
         bench.method.method, model, sparsity=bench.cell.sparsity, steps=steps,
         **bench.looked_at(), **options,

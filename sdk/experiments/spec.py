@@ -30,6 +30,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, get_origin, get_type_hints
 
@@ -211,9 +212,8 @@ def _check_row(row: MethodSpec) -> None:
             raise InputError(f"ablation '{ablation}' must be one of {', '.join(ABLATIONS)}")
     if row.scope and scopes.parse(row.scope).group is not None and row.method == TICKET:
         raise InputError(f"scope '{row.scope}' says the sparsity, which tickets reach in rounds")
-    if row.method != TICKET and stage_of(row) == "during":
-        if not hasattr(pruning.method(row.method).options, "for_run"):
-            raise InputError(f"'{row.method}' aims at no sparsity: it cannot be a row of a grid")
+    if stage_of(row) == "during" and not hasattr(pruning.method(row.method).options, "for_run"):
+        raise InputError(f"'{row.method}' aims at no sparsity: it cannot be a row of a grid")
     if row.iterations and stage_of(row) not in ("before", "after"):
         raise InputError(f"iterations are for pruning at once, not for '{row.method}'")
     if row.options and stage_of(row) not in ("during", TICKET):
@@ -324,9 +324,7 @@ def names(rows: Sequence[MethodSpec]) -> list[str]:
 
 def _check_rows(rows: Sequence[MethodSpec]) -> None:
     """No cell twice, under whatever label. Raises InputError."""
-    labels = names(rows)
-    for j, row in enumerate(rows):
-        for i, other in enumerate(rows[:j]):
-            same = replace(other, label="", ablations=()) == replace(row, label="", ablations=())
-            if same and set(other.ablations) & set(row.ablations):
-                raise InputError(f"methods: '{labels[i]}' and '{labels[j]}' are the same")
+    for (one, row), (two, other) in combinations(zip(names(rows), rows, strict=True), 2):
+        same = replace(row, label="", ablations=()) == replace(other, label="", ablations=())
+        if same and set(row.ablations) & set(other.ablations):
+            raise InputError(f"methods: '{one}' and '{two}' are the same")

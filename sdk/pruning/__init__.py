@@ -14,13 +14,11 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
-import torch
 from torch import Tensor, nn
 
 from zeroskip.errors import InputError
 from zeroskip.pruning import scopes
 from zeroskip.pruning.base import (
-    MASKS_FINAL,
     STAGES,
     Compensator,
     Context,
@@ -29,15 +27,21 @@ from zeroskip.pruning.base import (
     Pruner,
     ScoredOptions,
     Scorer,
-    compensated,
+    cut,
     scored,
 )
-from zeroskip.pruning.masks import Mask, bake, load_masks, masks_of, set_masks, sparsity
-from zeroskip.pruning.schedules import Cubic, Exponential, Iterative, OneShot, Schedule
+from zeroskip.pruning.masks import Mask, bake, load_masks, masks_of, set_masks, sparsity, zeros
+from zeroskip.pruning.schedules import (
+    Cubic,
+    Exponential,
+    Iterative,
+    OneShot,
+    Schedule,
+    final_step,
+)
 from zeroskip.pruning.targets import Select, Target, layer_weights, resolve, targets
 
 __all__ = [
-    "MASKS_FINAL",
     "METHODS",
     "STAGES",
     "Compensator",
@@ -57,6 +61,7 @@ __all__ = [
     "Target",
     "attach",
     "bake",
+    "final_step",
     "layer_weights",
     "load_masks",
     "masks_of",
@@ -66,6 +71,7 @@ __all__ = [
     "resolve",
     "scored",
     "set_masks",
+    "settings",
     "sparsity",
     "targets",
 ]
@@ -140,6 +146,15 @@ def attach(
     defaults for the rest: a cubic schedule for those that follow one. Raises InputError.
     """
     found = method(name)
+    made = settings(name, **options)
+    chosen = targets(model, select, exclude)
+    return found.attach(chosen, made, Context(model, chosen, seed, data, example))
+
+
+def settings(name: str, **options: Any) -> Any:
+    """What `attach` makes of its options for the method `name`: an instance of the method's
+    options class. Raises InputError."""
+    found = method(name)
     make: Any = found.options
     if hasattr(make, "for_run"):
         if "sparsity" in options and "steps" in options:
@@ -158,11 +173,9 @@ def attach(
             f"there are {', '.join(sorted(known))}"
         )
     try:
-        settings = make(**options)
+        return make(**options)
     except TypeError as error:  # a required option is missing
         raise InputError(f"pruning method '{name}': {str(error).partition(') ')[2]}") from None
-    chosen = targets(model, select, exclude)
-    return found.attach(chosen, settings, Context(model, chosen, seed, data, example))
 
 
 def prune(
@@ -203,28 +216,23 @@ def prune(
     begun = masks_of(model, select, exclude)
     dense = {n: float(m.double().mean()) for n, m in begun.items()}
     if not isinstance(sparsity, Mapping):
-        dense = dict.fromkeys(dense, 1 - _zeros(begun) / sum(m.numel() for m in begun.values()))
+        dense = dict.fromkeys(dense, 1 - zeros(begun) / sum(m.numel() for m in begun.values()))
     masks = begun
     for i in range(1, rounds + 1):
         now = {n: _between(dense[n], s, i / rounds) for n, s in wanted.items()}
-        scores = found.scorer({n: t.value for n, t in chosen.items()}, context)
-        sign = -1 if invert else 1
-        scores = {n: (sign * s).masked_fill(~masks[n], -torch.inf) for n, s in scores.items()}
-        proposed = scopes.masks(
-            scores,
+        masks = cut(
+            {n: t.value for n, t in chosen.items()},
+            masks,
             now if isinstance(sparsity, Mapping) else next(iter(now.values())),
             scope or found.scope,
+            context,
+            found.scorer,
+            found.compensate,
+            invert=invert,
+            exact=True,
         )
-        masks = _without_revival(masks, proposed, scope or found.scope)
-        if found.compensate is not None:
-            compensated(found.compensate, chosen, masks, context)
-        context.scratch.clear()
         set_masks(model, masks, select)
     return masks
-
-
-def _zeros(masks: Mapping[str, Tensor]) -> int:
-    return sum(int((~mask).sum()) for mask in masks.values())
 
 
 def _between(density: float, sparsity: float, share: float) -> float:
@@ -232,20 +240,6 @@ def _between(density: float, sparsity: float, share: float) -> float:
     if share == 1 or density == 0:
         return sparsity
     return float(1 - density * ((1 - sparsity) / density) ** share)
-
-
-def _without_revival(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], scope: str
-) -> dict[str, Tensor]:
-    """`after`, of which only what was there stays. Raises InputError where a sparsity below the
-    one that is there was asked for."""
-    result = {name: mask & before[name] for name, mask in after.items()}
-    if scopes.parse(scope).group is None and _zeros(result) != _zeros(after):
-        raise InputError(
-            f"{_zeros(before):,} weights are pruned already, more than the sparsity asks for "
-            "in all or in a layer"
-        )
-    return result
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -23,14 +23,12 @@ from torch.nn import functional
 
 from zeroskip.errors import InputError
 from zeroskip.pruning import schedules, scopes
-from zeroskip.pruning.masks import mask_of, put_mask
+from zeroskip.pruning.masks import mask_of, put_mask, zeros
 from zeroskip.pruning.schedules import Schedule
 from zeroskip.pruning.targets import Target, resolve
 
 Batch = tuple[Tensor, Tensor]
 STAGES: Final = ("before", "after", "during")
-# Of a training, for methods that prune during it: what was regrown or kept at last has to learn.
-MASKS_FINAL: Final = 0.75
 
 
 @dataclass(frozen=True)
@@ -247,18 +245,21 @@ class ScoredPruner:
 
     def _apply(self, sparsity: float, dense_gradient: bool) -> None:
         revive = self.options.revive
-        weights = {n: t.original.detach() if revive else t.value for n, t in self.targets.items()}
-        scores = self.scorer(weights, self.context)
-        if self.options.invert:
-            scores = {name: -score for name, score in scores.items()}
-        before = {name: mask.mask for name, target in self.targets.items()
-                  if not revive and (mask := mask_of(target)) is not None}  # fmt: skip
-        scores |= {n: scores[n].masked_fill(~mask, -torch.inf) for n, mask in before.items()}
-        masks = scopes.masks(scores, self._wanted(sparsity, list(scores)), self.options.scope)
-        masks |= {name: masks[name] & mask for name, mask in before.items()}
-        if self.compensate is not None and not revive:
-            compensated(self.compensate, self.targets, masks, self.context)
-        self.context.scratch.clear()
+        before = {}
+        for name, target in self.targets.items():
+            present = mask_of(target)
+            assert present is not None
+            before[name] = torch.ones_like(present.mask) if revive else present.mask
+        masks = cut(
+            {n: t.original.detach() if revive else t.value for n, t in self.targets.items()},
+            before,
+            self._wanted(sparsity, list(before)),
+            self.options.scope,
+            self.context,
+            self.scorer,
+            None if revive else self.compensate,
+            invert=self.options.invert,
+        )
         for name, target in self.targets.items():
             put_mask(target, masks[name], dense_gradient)
         self._sparsity = sparsity
@@ -273,17 +274,43 @@ class ScoredPruner:
         return {name: share * final for name, final in finals.items()}
 
 
-def compensated(
-    compensate: Compensator,
-    targets: Mapping[str, Target],
-    masks: Mapping[str, Tensor],
+def cut(
+    weights: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    sparsity: float | Mapping[str, float],
+    scope: str,
     context: Context,
-) -> None:
-    """Give the weights that stay under `masks`, not set yet, the values of `compensate`."""
-    update = compensate({n: t.value for n, t in targets.items()}, masks, context)
-    with torch.no_grad():
-        for name, target in targets.items():
-            target.original.copy_(torch.where(masks[name], update[name], target.original))
+    scorer: Scorer,
+    compensate: Compensator | None = None,
+    *,
+    invert: bool = False,
+    exact: bool = False,
+) -> dict[str, Tensor]:
+    """The masks after one cut, bool by name, to be set by the caller; the weights that stay have
+    the values of `compensate` already.
+
+    weights: by name, as the scorer is to see them.
+    before: the masks so far; what they prune stays pruned.
+    sparsity: what `scope` is asked for (see scopes.masks).
+    exact: raise InputError where more is pruned already, rather than leaving that as it is.
+    """
+    scores = scorer(weights, context)
+    sign = -1 if invert else 1
+    scores = {n: (sign * s).masked_fill(~before[n], -torch.inf) for n, s in scores.items()}
+    proposed = scopes.masks(scores, sparsity, scope)
+    masks = {name: mask & before[name] for name, mask in proposed.items()}
+    if exact and scopes.parse(scope).group is None and zeros(masks) != zeros(proposed):
+        raise InputError(
+            f"{zeros(before):,} weights are pruned already, more than the sparsity asks for "
+            "in all or in a layer"
+        )
+    if compensate is not None:
+        update = compensate(weights, masks, context)
+        with torch.no_grad():
+            for name, target in context.targets.items():
+                target.original.copy_(torch.where(masks[name], update[name], target.original))
+    context.scratch.clear()
+    return masks
 
 
 def scored(

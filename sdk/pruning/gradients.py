@@ -48,19 +48,21 @@ def gradient(
     """The sum over the batches of the gradient of the mean loss, outputs divided by
     `temperature`; zero at pruned weights. A batch counts by its size, the first one as 1."""
     total: dict[str, Tensor] = {}
-    with kept(context.model, training=training):
-        for batch, share in _shares(context, method):
-            found = zip(context.targets, _gradient(context, batch, temperature), strict=True)
-            total = {n: total[n] + share * g if total else g for n, g in found}
+    each = each_gradient(context, method, training=training, temperature=temperature)
+    for found, share in each:
+        total = {n: total[n] + share * g if total else g for n, g in found.items()}
     return total
 
 
-def each_gradient(context: Context, method: str, *, training: bool) -> Iterator[dict[str, Tensor]]:
-    """The gradient of the mean loss of each batch."""
+def each_gradient(
+    context: Context, method: str, *, training: bool, temperature: float = 1.0
+) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """The gradient of the mean loss of each batch, outputs divided by `temperature`; and the
+    batch's size over that of the first."""
     with kept(context.model, training=training):
-        for batch in batches(context, method):
-            found = _gradient(context, batch)
-            yield dict(zip(context.targets, found, strict=True))
+        for batch, share in _shares(context, method):
+            found = _gradient(context, batch, temperature)
+            yield dict(zip(context.targets, found, strict=True)), share
 
 
 def hessian_product(
@@ -96,7 +98,7 @@ def _shares(context: Context, method: str) -> Iterator[tuple[Batch, float]]:
 
 
 def _gradient(
-    context: Context, batch: Batch, temperature: float = 1.0, create_graph: bool = False
+    context: Context, batch: Batch, temperature: float, create_graph: bool = False
 ) -> list[Tensor]:
     data = context.data
     assert data is not None
@@ -105,8 +107,8 @@ def _gradient(
 
 
 def by(value: Tensor, originals: list[Tensor], create_graph: bool = False) -> list[Tensor]:
-    """The derivative of `value` by each of `originals`, zero where there is none. Raises
-    InputError for frozen weights."""
+    """The derivative of the scalar `value` by each of `originals`, in their shapes and dtypes;
+    zero where there is none. Raises InputError for frozen weights."""
     try:
         found = torch.autograd.grad(
             value, originals, create_graph=create_graph, materialize_grads=True, allow_unused=True

@@ -164,6 +164,11 @@ def sparsity(model: nn.Module, select: Select | None = None, exclude: Sequence[s
     return sum(int((v == 0).sum()) for v in values) / max(1, sum(v.numel() for v in values))
 
 
+def zeros(masks: Mapping[str, Tensor]) -> int:
+    """How many weights are pruned."""
+    return sum(int((~mask).sum()) for mask in masks.values())
+
+
 def _chosen(
     model: nn.Module, masks: Mapping[str, Tensor], select: Select | None
 ) -> list[tuple[Target, Tensor]]:

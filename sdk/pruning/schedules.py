@@ -124,6 +124,15 @@ class Cubic:
         return self.final + (self.initial - self.final) * left**3
 
 
+_FINAL: Final = 0.75
+
+
+def final_step(steps: int) -> int:
+    """The step at which the masks of methods that prune during a training of `steps` are to be
+    final: what they grew or kept at last has to learn."""
+    return max(1, round(_FINAL * steps))
+
+
 NAMES: Final = ("one-shot", "iterative", "exponential", "cubic")
 
 

@@ -50,7 +50,7 @@ def taylor(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]
 
     context = replace(context, data=replace(data, batches=batches))
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for found in each_gradient(context, "taylor", training=False):
+    for found, _ in each_gradient(context, "taylor", training=False):
         for name, part in found.items():
             total[name] += (weights[name] * part).square()
     return total
